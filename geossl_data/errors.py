@@ -1,0 +1,49 @@
+"""What can go wrong for reasons outside the code: one class per kind, all of them `GeosslError`.
+
+The command line prints a `GeosslError` as one line and exits with 1. Any other exception is a bug of ours and keeps
+its traceback. A message says what was found, what was expected and what to do.
+"""
+
+
+class GeosslError(Exception):
+    """Something the user, the archive or the machine has to mend; its text is one line fit to show."""
+
+
+class CatalogError(GeosslError):
+    """A catalog is unknown, cannot be reached, or answers with something that is not STAC."""
+
+
+class EmptyResultError(CatalogError):
+    """A search or a match came back with nothing to go on with."""
+
+
+class SceneError(GeosslError):
+    """One STAC item cannot be used; the text is the reason written to `skipped.parquet`."""
+
+
+class SamplingError(GeosslError):
+    """The places asked for cannot be drawn from the candidates there are."""
+
+
+class ReadError(GeosslError):
+    """A raster window could not be read whole and right; never replaced by zeros."""
+
+
+class ShardError(GeosslError):
+    """A shard or its manifest is missing, damaged, or was cut from something else."""
+
+
+class RecipeError(GeosslError):
+    """A recipe has an unknown key, a value out of bounds, or contradicts itself."""
+
+
+class DatasetError(GeosslError):
+    """A folder is not a geossl dataset, or lacks what an earlier stage writes."""
+
+
+class StorageError(GeosslError):
+    """A file could not be written: the disk is full or the folder is not writable."""
+
+
+class TrainingError(GeosslError):
+    """Training or evaluation cannot start or go on: wrong shapes, non-finite loss, missing labels."""

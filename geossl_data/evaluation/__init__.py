@@ -1,0 +1,1 @@
+"""What an encoder and a dataset are worth."""

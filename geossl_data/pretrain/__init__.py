@@ -1,0 +1,1 @@
+"""Shards → batches → a trained encoder. Needs torch, and none of the geographic packages."""

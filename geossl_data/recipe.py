@@ -1,0 +1,280 @@
+"""The recipe: the one place where an option, its default, bounds and help are declared.
+
+The command line and the commented YAML are derived from these classes. A recipe holds one section per stage that has
+run; replaying its sections in order makes the dataset folder again. Unknown keys are refused.
+"""
+
+import hashlib
+import json
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from geossl_data.errors import RecipeError
+from geossl_data.files import write_text
+from geossl_data.version import VERSION
+
+RECIPE_NAME = "recipe.yaml"
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h)")
+
+
+def parse_duration(text: str) -> timedelta:
+    """`3d`, `36h` or `1.5d` as a timedelta; RecipeError otherwise."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise RecipeError(f"{text!r} is not a duration; write days or hours, as in 3d or 36h")
+    amount = float(match[1])
+    return timedelta(days=amount) if match[2] == "d" else timedelta(hours=amount)
+
+
+def _checked_duration(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            parse_duration(value)
+        except RecipeError as error:
+            raise ValueError(str(error)) from None
+    return value
+
+
+Duration = Annotated[str, BeforeValidator(_checked_duration)]
+
+
+class Section(BaseModel):
+    """One stage's options. `example` is shown in the command's help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    example: ClassVar[str]
+
+    def fingerprint(self, upstream: str = "") -> str:
+        """Hex digest of these options and of what they were applied to; how a stage knows that it is up to date."""
+        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        return hashlib.sha256(f"{self.name}\n{text}\n{upstream}".encode()).hexdigest()[:16]
+
+
+class FetchOptions(Section):
+    name: ClassVar[str] = "fetch"
+    summary: ClassVar[str] = "Search a STAC catalog for Sentinel-2 scenes and the Sentinel-1 scenes that match them."
+    example: ClassVar[str] = (
+        "geossl fetch mydata --catalog planetary-computer --bbox 5.9 45.8 10.5 47.8 --from 2023-01-01 --to 2023-12-31"
+    )
+
+    catalog: str = Field(
+        "planetary-computer",
+        description="Catalog name (planetary-computer, earth-search), STAC API URL, or stac-geoparquet file.",
+    )
+    bbox: tuple[float, float, float, float] | None = Field(
+        None, description="West, south, east and north edge in degrees; west > east crosses the antimeridian."
+    )
+    area: str | None = Field(None, description="Vector file whose polygons bound the search, instead of --bbox.")
+    start: date | None = Field(None, alias="from", description="First day, UTC. Needed for a STAC API.")
+    end: date | None = Field(None, alias="to", description="Last day, UTC, included. Needed for a STAC API.")
+    max_cloud: float = Field(30.0, ge=0, le=100, description="Largest cloud cover of a whole Sentinel-2 scene, %.")
+    max_gap: Duration = Field("3d", description="Largest time between the two sensors: days or hours, as in 3d or 36h.")
+    orbit: Literal["any", "ascending", "descending"] = Field("any", description="Sentinel-1 pass direction to accept.")
+    unknown_baseline: Literal["skip", "as-stored"] = Field(
+        "skip",
+        description="Sentinel-2 items that state no processing baseline: skip them, or take their numbers as stored.",
+    )
+
+    @field_validator("bbox")
+    @classmethod
+    def _bbox_on_earth(cls, value: tuple[float, float, float, float] | None) -> Any:
+        if value is not None:
+            west, south, east, north = value
+            if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
+                raise ValueError(f"{value} is not west south east north in degrees")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FetchOptions":
+        if self.bbox is not None and self.area is not None:
+            raise ValueError("bbox and area exclude each other; give one")
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise ValueError(f"to ({self.end}) lies before from ({self.start})")
+        return self
+
+
+class SampleOptions(Section):
+    name: ClassVar[str] = "sample"
+    summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
+    example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
+
+    strategy: Literal["uniform", "geography"] = Field(
+        "geography",
+        description="uniform: every candidate place alike; geography: the count is spread over strata.",
+    )
+    count: int | None = Field(
+        None, ge=1, description="Places to draw; an error where there are fewer. Left out: all there are, up to 1000."
+    )
+    looks: Literal["single", "seasons", "long"] = Field(
+        "single",
+        description="single: the clearest date; seasons: up to 4 dates spread over one year; long: the same 4 seasons "
+        "in the first and in the last year.",
+    )
+    size: int = Field(264, ge=12, le=2046, description="Side of a place in 10 m pixels; a multiple of 6.")
+    allocation: Literal["equal", "sqrt", "proportional"] = Field(
+        "sqrt", description="How geography shares the count among strata of n candidates: like 1, √n or n."
+    )
+    min_distance_km: float = Field(
+        0.0, ge=0, le=1000, description="Least distance between place centres, km; places never overlap in any case."
+    )
+    block_km: float = Field(10.0, gt=0, le=1000, description="Side of the spatial blocks that decide the split, km.")
+    buffer_km: float = Field(
+        0.0, ge=0, le=500, description="Places nearer than this to a block of another split are left out, km."
+    )
+    val: float = Field(0.1, ge=0, lt=1, description="Share of the blocks for validation.")
+    test: float = Field(0.2, ge=0, lt=1, description="Share of the blocks for testing.")
+    seed: int = Field(0, ge=0, description="Seed of every draw, of the splits and of the shuffle into shards.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SampleOptions":
+        if self.size % 6:
+            raise ValueError(f"size {self.size} is not a multiple of 6; try {self.size // 6 * 6 or 6}")
+        if self.val + self.test >= 1:
+            raise ValueError("val + test leave nothing to train on")
+        return self
+
+
+class ShardOptions(Section):
+    name: ClassVar[str] = "shard"
+    summary: ClassVar[str] = "Cut every look onto its pixel grid and store the samples as WebDataset shards."
+    example: ClassVar[str] = "geossl shard mydata --workers 4"
+
+    codec: Literal["npy"] = Field("npy", description="How arrays are stored: npy (plain NumPy files).")
+    shard_mb: int = Field(256, ge=1, le=4096, description="Size that a shard is planned for, MB.")
+    min_valid: float = Field(0.9, ge=0, le=1, description="Least share of valid pixels in every look, both sensors.")
+
+
+class PretrainOptions(Section):
+    name: ClassVar[str] = "pretrain"
+    summary: ClassVar[str] = "Train the reference encoder from the shards."
+    example: ClassVar[str] = "geossl pretrain mydata --objective infonce --encoder resnet18 --epochs 20"
+
+    run: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Name of the folder below runs/.")
+    objective: Literal["infonce", "simclr"] = Field(
+        "infonce",
+        description="infonce: one encoder per sensor, the two sensors of a look agree; simclr: two augmented views of "
+        "one look agree.",
+    )
+    encoder: Literal["resnet10", "resnet18", "resnet50", "vit-tiny", "vit-small"] = Field(
+        "resnet18", description="Encoder architecture."
+    )
+    epochs: int = Field(20, ge=1, le=100_000, description="Passes over the training split.")
+    batch_size: int = Field(64, ge=2, le=65_536, description="Looks per step.")
+    crop: int = Field(0, ge=0, le=2046, description="Side of the training crop, pixels; 0: three quarters of a place.")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Peak learning rate of AdamW.")
+    weight_decay: float = Field(0.05, ge=0, le=1, description="Weight decay of AdamW.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    temperature: float = Field(0.1, gt=0, le=10, description="Temperature of the contrastive softmax.")
+    projection_dim: int = Field(128, ge=2, le=8192, description="Width of the embedding that the loss compares.")
+    checkpoint_every: int = Field(1, ge=1, description="Epochs between checkpoints.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
+    seed: int = Field(0, ge=0, description="Seed of weights, order and augmentations.")
+
+
+class EvaluateOptions(Section):
+    name: ClassVar[str] = "evaluate"
+    summary: ClassVar[str] = "Probe a trained encoder beside a random one of the same shape."
+    example: ClassVar[str] = "geossl evaluate mydata --run default"
+
+    run: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Name of the folder below runs/.")
+    k: int = Field(20, ge=1, le=1000, description="Neighbours of the kNN probe.")
+    ridge: float = Field(1.0, gt=0, description="Regularisation of the closed-form linear probe.")
+    batch_size: int = Field(64, ge=1, description="Looks per forward pass.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute features.")
+    seed: int = Field(0, ge=0, description="Seed of the random encoder.")
+
+
+SECTIONS: tuple[type[Section], ...] = (FetchOptions, SampleOptions, ShardOptions, PretrainOptions, EvaluateOptions)
+
+
+class Recipe(BaseModel):
+    """Every choice made for one dataset folder; a section is None until its stage has run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    geossl: str = Field(VERSION, description="Version that wrote this recipe.")
+    fetch: FetchOptions | None = None
+    sample: SampleOptions | None = None
+    shard: ShardOptions | None = None
+    pretrain: PretrainOptions | None = None
+    evaluate: EvaluateOptions | None = None
+
+    def with_section(self, section: Section) -> "Recipe":
+        """A copy with one section replaced."""
+        return self.model_copy(update={section.name: section, "geossl": VERSION})
+
+    @classmethod
+    def complete(cls) -> "Recipe":
+        """All sections with their defaults."""
+        return cls.model_validate({kind.name: kind() for kind in SECTIONS})
+
+
+def make_section(kind: type[Section], values: dict[str, Any]) -> Section:
+    """A section from plain values (by field name or alias); RecipeError in one line where they do not fit."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise RecipeError(_one_line(error, prefix=f"{kind.name}: ")) from None
+
+
+def _one_line(error: ValidationError, prefix: str = "") -> str:
+    parts = []
+    for item in error.errors():
+        where = ".".join(str(step) for step in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown key {where!r}")
+        else:
+            what = item["msg"].removeprefix("Value error, ")
+            given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+            parts.append(f"{where}: {what}{given}" if where else what)
+    return prefix + "; ".join(parts)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file; RecipeError names every unknown key and every value out of bounds."""
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe; `geossl config` prints one to start from")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections, see `geossl config`")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(_one_line(error, prefix=f"{path}: ")) from None
+
+
+def _yaml_value(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n...\n").strip()
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe as commented YAML: above every key its help, then the value."""
+    lines = [f"# Replay with: geossl run {RECIPE_NAME} --out DIR", f"geossl: {_yaml_value(recipe.geossl)}"]
+    for kind in SECTIONS:
+        section: Section | None = getattr(recipe, kind.name)
+        if section is None:
+            continue
+        lines += ["", f"# {kind.summary}", f"{kind.name}:"]
+        values = section.model_dump(mode="json", by_alias=True)
+        for name, info in kind.model_fields.items():
+            key = info.alias or name
+            lines += [f"  # {info.description}", f"  {key}: {_yaml_value(values[key])}"]
+    return "\n".join(lines) + "\n"
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    """Write the commented recipe, atomically."""
+    write_text(path, to_yaml(recipe))

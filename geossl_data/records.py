@@ -1,0 +1,185 @@
+"""The values that travel between stages: frozen, and checked when made, so that the rest of the code trusts them.
+
+A record's fields are the columns of its stage's table (see `tables`). Times are UTC and timezone-aware.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from geossl_data.bands import SIZE_STEP_PX
+from geossl_data.errors import SceneError
+from geossl_data.grid import Grid
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+OrbitState = Literal["ascending", "descending"]
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
+"""What a sample key may look like: WebDataset cuts a member name at the first dot, so a key holds none."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise SceneError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """One STAC item: one acquisition of one sensor, or one label map, with its bands as assets."""
+
+    id: str
+    collection: str
+    sensor: Literal["s1", "s2", "label"]
+    acquired: datetime
+    """Sensing time, UTC; for a label map the start of the period it holds for."""
+    ends: datetime
+    """End of sensing; equal to `acquired` when the item states one time only."""
+    footprint: "BaseGeometry"
+    """Longitude/latitude polygon; runs beyond ±180 where it crosses the antimeridian."""
+    hrefs: Mapping[str, str]
+    """Band name (B02 …, SCL, VV, VH, class) → unsigned absolute href."""
+    grids: Mapping[str, Grid] = field(default_factory=lambda: MappingProxyType({}))
+    """Band name → pixel grid, as far as the item states them; the file has the last word."""
+    platform: str | None = None
+    """Lower case, as in `sentinel-2a`."""
+    orbit_state: OrbitState | None = None
+    relative_orbit: int | None = None
+    cloud_percent: float | None = None
+    """Share of the whole scene, 0 to 100."""
+    mgrs_tile: str | None = None
+    baseline: str | None = None
+    """Sentinel-2 processing baseline, as in `05.10`."""
+    boa_offset: int | None = None
+    """What has to be added to the file's digital numbers (0 or -1000); None where nobody states it."""
+    product_id: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.id), "item without an id")
+        _require(self.acquired.utcoffset() == timedelta(0), f"{self.id}: acquisition time is not UTC")
+        _require(self.ends >= self.acquired, f"{self.id}: ends before it starts")
+        _require(not self.footprint.is_empty, f"{self.id}: empty footprint")
+        _require(self.cloud_percent is None or 0 <= self.cloud_percent <= 100, f"{self.id}: cloud cover out of 0…100")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A Sentinel-2 scene and a Sentinel-1 scene that sees the same ground near it in time."""
+
+    s2_id: str
+    s1_id: str
+    s2_acquired: datetime
+    s1_acquired: datetime
+    gap_hours: float
+    """Sentinel-1 minus Sentinel-2 acquisition time."""
+    overlap: float
+    """Shared footprint area over the smaller footprint, in (0, 1]."""
+    rank: int
+    """0 for the Sentinel-1 scene nearest in time to this Sentinel-2 scene, then 1, 2, …"""
+    n_candidates: int
+    """How many Sentinel-1 scenes qualified for this Sentinel-2 scene."""
+    s1_orbit_state: OrbitState | None = None
+    s1_relative_orbit: int | None = None
+    s2_relative_orbit: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(0 < self.overlap <= 1, f"{self.s2_id} × {self.s1_id}: overlap {self.overlap} is not in (0, 1]")
+        _require(math.isfinite(self.gap_hours), f"{self.s2_id} × {self.s1_id}: gap is not finite")
+        _require(0 <= self.rank < self.n_candidates, f"{self.s2_id} × {self.s1_id}: rank out of range")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A square of ground: a window on the Sentinel-2 grid of its UTM zone."""
+
+    lon: float
+    """Centre, degrees east, in [-180, 180)."""
+    lat: float
+    """Centre, degrees north."""
+    epsg: int
+    """UTM zone of the Sentinel-2 grid."""
+    x: float
+    """West edge in metres."""
+    y: float
+    """North edge in metres."""
+    size_px: int
+    """Side in 10 m pixels; a multiple of 6."""
+    cell: str
+    """Cell of the 10 km equal-spacing grid that holds the centre, as in `0506U_0119R`."""
+
+    def __post_init__(self) -> None:
+        _require(-180 <= self.lon < 180, f"longitude {self.lon} is not in [-180, 180)")
+        _require(-90 <= self.lat <= 90, f"latitude {self.lat} is not in [-90, 90]")
+        _require(
+            self.size_px > 0 and self.size_px % SIZE_STEP_PX == 0,
+            f"size {self.size_px} px is not a positive multiple of {SIZE_STEP_PX}",
+        )
+
+    @property
+    def side_m(self) -> float:
+        """Side in metres."""
+        return self.size_px * 10.0
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """west, south, east, north in metres of the place's UTM zone."""
+        return (self.x, self.y - self.side_m, self.x + self.side_m, self.y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One pair seen at one place."""
+
+    s2_id: str
+    s1_id: str
+    acquired: datetime
+    """Sentinel-2 sensing time."""
+    gap_hours: float
+    """Sentinel-1 minus Sentinel-2 acquisition time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A place with its looks in time order; what one member group of a shard holds."""
+
+    key: str
+    """Unique name inside the dataset: letters, digits, `_` and `-`."""
+    place: Place
+    looks: tuple[Look, ...]
+    stratum: str
+    """The class of ground that the allocation counted this place in."""
+    weight: float
+    """Importance weight: proportional to one over the inclusion probability, mean 1."""
+    inclusion_probability: float
+    """Chance of this place to be drawn, in (0, 1]."""
+    split: Split
+    block: str
+    """Spatial block that decided the split."""
+
+    def __post_init__(self) -> None:
+        _require(KEY_PATTERN.fullmatch(self.key) is not None, f"sample key {self.key!r} is not {KEY_PATTERN.pattern}")
+        _require(len(self.looks) > 0, f"{self.key}: no looks")
+        times = [look.acquired for look in self.looks]
+        _require(times == sorted(times), f"{self.key}: looks are not in time order")
+        _require(self.split in SPLITS, f"{self.key}: split {self.split!r} is not one of {SPLITS}")
+        _require(0 < self.inclusion_probability <= 1, f"{self.key}: inclusion probability out of (0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Something that was given up, and why."""
+
+    stage: Literal["fetch", "sample", "shard"]
+    id: str
+    """Item id or sample key."""
+    reason: str
+    """A short class of reason, as in `missing-asset`; the summary counts these."""
+    detail: str
+    """One line with what was found."""

@@ -1,0 +1,1 @@
+"""Catalogs → scenes → pairs. The only folder that talks to STAC."""

@@ -1,0 +1,157 @@
+"""Parquet tables of records: the schema is the dataclass.
+
+A field that is itself a record is spread over columns of its own; a tuple of records is a list of structs. A table
+of things with a place gets a `geometry` column of WKB polygons and GeoParquet 1.1 metadata, so that geopandas,
+QGIS and DuckDB open it as a map. Files are written atomically and with the same bytes for the same records.
+"""
+
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geossl_data.errors import DatasetError
+from geossl_data.files import atomic_path
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+Record = TypeVar("Record")
+
+METADATA_KEY = b"geossl"
+"""Parquet key-value entry that holds what the stage wants to say about itself, as JSON."""
+
+_SCALARS: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+def _arrow_type(hint: Any) -> tuple[pa.DataType, bool]:
+    """Arrow type of a field's annotation, and whether it may be null."""
+    origin = get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        (inner,) = [argument for argument in get_args(hint) if argument is not type(None)]
+        return _arrow_type(inner)[0], True
+    if origin is Literal:
+        return _arrow_type(type(get_args(hint)[0]))[0], False
+    if origin is tuple:
+        return pa.list_(_arrow_type(get_args(hint)[0])[0]), False
+    if is_dataclass(hint):
+        return pa.struct(_fields(cast(type, hint))), False
+    return _SCALARS[hint], False
+
+
+def _fields(kind: type) -> list[pa.Field]:
+    hints = get_type_hints(kind)
+    columns: list[pa.Field] = []
+    for entry in fields(kind):
+        hint = hints[entry.name]
+        if is_dataclass(hint):
+            columns += _fields(cast(type[Any], hint))
+        else:
+            arrow_type, nullable = _arrow_type(hint)
+            columns.append(pa.field(entry.name, arrow_type, nullable=nullable))
+    return columns
+
+
+def schema(kind: type) -> pa.Schema:
+    """Arrow schema of a record class."""
+    return pa.schema(_fields(kind))
+
+
+def _row(record: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if is_dataclass(value):
+            row |= _row(value)
+        elif isinstance(value, tuple):
+            row[entry.name] = [_row(item) if is_dataclass(item) else item for item in value]
+        else:
+            row[entry.name] = value
+    return row
+
+
+def _record(kind: type[Record], row: Mapping[str, Any]) -> Record:
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for entry in fields(cast(Any, kind)):
+        hint = hints[entry.name]
+        if is_dataclass(hint):
+            values[entry.name] = _record(cast(type[Any], hint), row)
+        elif get_origin(hint) is tuple:
+            item = get_args(hint)[0]
+            values[entry.name] = tuple(
+                _record(cast(type[Any], item), value) if is_dataclass(item) else value for value in row[entry.name]
+            )
+        else:
+            values[entry.name] = row[entry.name]
+    return kind(**values)
+
+
+def write_table(
+    path: Path,
+    records: Sequence[Record],
+    kind: type[Record],
+    *,
+    geometry: "Callable[[Record], BaseGeometry] | None" = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write records as Parquet at `path`, atomically.
+
+    geometry: gives each record's longitude/latitude footprint; the file is then GeoParquet 1.1 in OGC:CRS84.
+    metadata: JSON-able notes, read back by `read_metadata`.
+    """
+    table = pa.Table.from_pylist([_row(record) for record in records], schema=schema(kind))
+    notes: dict[bytes, bytes] = {METADATA_KEY: json.dumps(dict(metadata or {}), sort_keys=True).encode()}
+    if geometry is not None:
+        import shapely
+
+        shapes = [geometry(record) for record in records]
+        table = table.append_column("geometry", pa.array([shapely.to_wkb(shape) for shape in shapes], pa.binary()))
+        column = {"encoding": "WKB", "geometry_types": sorted({shape.geom_type for shape in shapes})}
+        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+        notes[b"geo"] = json.dumps(geo, sort_keys=True).encode()
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(notes), temporary, compression="zstd")
+
+
+def read_table(path: Path, kind: type[Record]) -> list[Record]:
+    """The records of a table written by `write_table`.
+
+    Raises DatasetError when the file is absent, is not Parquet, or lacks a column of the record.
+    """
+    table = open_parquet(path, columns=[entry.name for entry in schema(kind)])
+    return [_record(kind, row) for row in table.to_pylist()]
+
+
+def open_parquet(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+    """A Parquet file as an Arrow table; DatasetError in one line where that is not possible."""
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; run the earlier stage first")
+    try:
+        return pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{path}: not a readable Parquet table: {str(error).splitlines()[0]}") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The notes given to `write_table`; empty when the file is absent or has none."""
+    if not path.is_file():
+        return {}
+    try:
+        notes = pq.read_metadata(path).metadata or {}
+        return cast(dict[str, Any], json.loads(notes.get(METADATA_KEY, b"{}")))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not a readable Parquet table: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""Samples → tiles: windows of remote rasters on a place's grid, in physical units."""

@@ -1,13 +1,15 @@
 """Files appear whole or not at all."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from geossl_data.errors import StorageError
+from geossl_data.errors import DatasetError, StorageError
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -29,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
 
 
@@ -59,3 +61,32 @@ def remove_temporaries(folder: Path) -> None:
     for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         with suppress(FileNotFoundError):
             leftover.unlink()
+
+
+LOCK_NAME = ".lock"
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; made when absent. DatasetError when another process holds it.
+
+    The lock goes with the process, so a killed run leaves none behind.
+    """
+    lock = folder / LOCK_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        raise storage_error(lock, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatasetError(f"{folder}: another geossl process works on this folder; wait until it ends") from None
+        yield
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder and all it holds; nothing happens when it is absent."""
+    if folder.is_dir():
+        shutil.rmtree(folder)

@@ -47,7 +47,9 @@ Duration = Annotated[str, BeforeValidator(_checked_duration)]
 class Section(BaseModel):
     """One stage's options. `example` is shown in the command's help."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, populate_by_name=True, defer_build=True
+    )
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -199,7 +201,7 @@ SECTIONS: tuple[type[Section], ...] = (FetchOptions, SampleOptions, ShardOptions
 class Recipe(BaseModel):
     """Every choice made for one dataset folder; a section is None until its stage has run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     geossl: str = Field(VERSION, description="Version that wrote this recipe.")
     fetch: FetchOptions | None = None

@@ -1,0 +1,105 @@
+"""Tables: what goes in comes out, as a map where there is a place, with the same bytes."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import geopandas
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shapely import box
+
+from geossl_data.errors import DatasetError, SceneError, StorageError
+from geossl_data.records import Look, Pair, Place, Sample, Skipped
+from geossl_data.tables import read_metadata, read_table, schema, write_table
+
+TIME = datetime(2022, 3, 4, 10, 20, 30, 123456, tzinfo=UTC)
+PLACE = Place(lon=7.5, lat=45.25, epsg=32632, x=399_960.0, y=5_000_040.0, size_px=96, cell="0501U_0061R")
+
+
+def sample(key: str = "a-1", looks: int = 2) -> Sample:
+    return Sample(
+        key=key,
+        place=PLACE,
+        looks=tuple(
+            Look(s2_id=f"s2-{i}", s1_id=f"s1-{i}", acquired=TIME.replace(year=2020 + i), gap_hours=-3.5)
+            for i in range(looks)
+        ),
+        stratum="N45E000",
+        weight=1.25,
+        inclusion_probability=0.5,
+        split="train",
+        block="0501U_0061R",
+    )
+
+
+def test_samples_come_back_and_open_as_a_map(tmp_path: Path) -> None:
+    path = tmp_path / "samples.parquet"
+    rows = [sample("a"), sample("b", looks=1)]
+    write_table(path, rows, Sample, geometry=lambda row: box(7, 45, 8, 46), metadata={"seed": 3})
+    assert read_table(path, Sample) == rows
+    assert read_metadata(path) == {"seed": 3}
+    frame = geopandas.read_parquet(path)
+    assert frame.crs.to_epsg() == 4326 or frame.crs.to_authority() == ("OGC", "CRS84")
+    assert frame.geometry[0].equals(box(7, 45, 8, 46))
+    assert list(frame["lon"]) == [7.5, 7.5]
+    assert frame["looks"][1][0]["gap_hours"] == -3.5
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(st.lists(st.tuples(st.text(max_size=20), st.sampled_from(["fetch", "sample", "shard"]))))
+def test_any_text_survives(tmp_path: Path, texts: list[tuple[str, str]]) -> None:
+    rows = [Skipped(stage=stage, id=text, reason="r", detail=text[::-1]) for text, stage in texts]  # type: ignore[arg-type]
+    write_table(tmp_path / "t.parquet", rows, Skipped)
+    assert read_table(tmp_path / "t.parquet", Skipped) == rows
+
+
+def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_table(
+            tmp_path / name, [sample()], Sample, geometry=lambda row: box(0, 0, 1, 1), metadata={"b": 1, "a": 2}
+        )
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_nullable_columns_follow_the_annotations() -> None:
+    columns = schema(Pair)
+    assert columns.field("s1_orbit_state").nullable
+    assert not columns.field("gap_hours").nullable
+
+
+def test_a_missing_table_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such file; run the earlier stage first"):
+        read_table(tmp_path / "pairs.parquet", Pair)
+
+
+def test_garbage_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "pairs.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(DatasetError, match="not a readable Parquet table"):
+        read_table(tmp_path / "pairs.parquet", Pair)
+
+
+def test_an_unwritable_target_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_table(tmp_path / "file" / "t.parquet", [], Skipped)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key": "a.b"}, "sample key"),
+        ({"looks": ()}, "no looks"),
+        ({"looks": sample().looks[::-1]}, "time order"),
+        ({"inclusion_probability": 0.0}, "inclusion probability"),
+    ],
+)
+def test_samples_check_themselves(changes: dict[str, object], message: str) -> None:
+    values = {name: getattr(sample(), name) for name in Sample.__slots__} | changes
+    with pytest.raises(SceneError, match=message):
+        Sample(**values)  # type: ignore[arg-type]
+
+
+def test_places_check_themselves() -> None:
+    with pytest.raises(SceneError, match="not a positive multiple of 6"):
+        Place(lon=0, lat=0, epsg=32631, x=0, y=0, size_px=100, cell="c")

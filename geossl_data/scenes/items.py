@@ -1,0 +1,198 @@
+"""STAC items in a stac-geoparquet file: the door through which item dicts come and go.
+
+An item here is a plain dict as in GeoJSON, JSON-able throughout: times are RFC 3339 strings, geometries are GeoJSON.
+A columnar file has every field in every row, so that a field which an item lacks comes back as null; `read_items`
+takes those out again and the items are as they were written.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geossl_data.errors import CatalogError
+from geossl_data.files import atomic_path
+from geossl_data.tables import METADATA_KEY, open_parquet
+
+Item = dict[str, Any]
+"""A STAC item as parsed from JSON."""
+
+_TOP_LEVEL = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
+_TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated", "expires", "published", "unpublished")
+_PROJECTED = "proj:geometry"
+
+
+def rfc3339(moment: datetime) -> str:
+    """A UTC time as text, with microseconds only where there are any: `2024-07-01T10:20:30Z`."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time as UTC; a time without a zone is taken as UTC, digits beyond microseconds are cut off.
+
+    Raises ValueError when the text is no time.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def read_items(path: Path) -> list[Item]:
+    """The STAC items of a stac-geoparquet file, in the order of its rows.
+
+    Raises DatasetError when the file is absent or is not Parquet, CatalogError when it holds no STAC items. A row
+    with an unreadable geometry comes back with `geometry: None`.
+    """
+    table = open_parquet(path)
+    missing = [name for name in ("id", "geometry") if name not in table.column_names]
+    if missing:
+        raise CatalogError(
+            f"{path}: not stac-geoparquet: no column {', '.join(missing)}; expected one row per STAC item"
+        )
+    rows = [_item(row) for row in _plain(table).to_pylist()]
+    bad = next((row for row in rows if not isinstance(row["id"], str) or not isinstance(row["assets"], dict)), None)
+    if bad is not None:
+        raise CatalogError(f"{path}: not stac-geoparquet: a row without an id or with assets that are not a mapping")
+    return rows
+
+
+def write_items(path: Path, items: Sequence[Mapping[str, Any]], *, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write STAC items as one stac-geoparquet (GeoParquet 1.1) file, atomically; same items, same bytes.
+
+    items: at least one; each with id, geometry and properties. A missing bbox is taken from the geometry.
+    metadata: JSON-able notes, read back by `tables.read_metadata`.
+    Raises CatalogError when items cannot share one table: none at all, no geometry, or one field with two types.
+    """
+    from shapely.errors import ShapelyError
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow
+
+    if not items:
+        raise CatalogError(f"{path}: no items to write; a stac-geoparquet file holds at least one")
+    try:
+        table = parse_stac_items_to_arrow([_complete(item) for item in items]).read_all()
+    except (pa.ArrowException, ShapelyError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CatalogError(f"{path}: items do not fit one table: {_first_line(error)}") from error
+    without_fields = [field.name for field in table.schema if field.type == pa.struct([])]
+    column = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
+    notes = {
+        b"geo": {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}},
+        b"stac-geoparquet": {"version": "1.0.0"},
+        METADATA_KEY: dict(metadata or {}),
+    }
+    table = table.drop_columns(without_fields).replace_schema_metadata(
+        {key: json.dumps(value, sort_keys=True).encode() for key, value in notes.items()}
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+_COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
+
+
+def without_nulls(value: Any) -> Any:
+    """A JSON value without the null members of its objects, at any depth; list elements stay."""
+    if isinstance(value, dict):
+        return {key: without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [without_nulls(member) for member in value] if value and isinstance(value[0], dict | list) else value
+    return value
+
+
+def geojson(shape: Any) -> dict[str, Any] | None:
+    """A shapely geometry as GeoJSON with lists for coordinates; None for None."""
+    from shapely.geometry import mapping
+
+    return None if shape is None else _lists(mapping(shape))
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(member) for key, member in value.items()}
+    return [_lists(member) for member in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The table with times as microseconds, so that Python reads them whatever unit the writer chose."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type != pa.timestamp("us", tz="UTC"):
+            column = table.column(index).cast(pa.timestamp("us", tz=field.type.tz), safe=False)
+            table = table.set_column(index, field.name, column.cast(pa.timestamp("us", tz="UTC")))
+    return table
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    """One row of the table as an item."""
+    item: Item = {"type": "Feature"}
+    properties: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, datetime):
+            properties[name] = rfc3339(value)
+        elif value is None:
+            continue
+        elif name in _TOP_LEVEL:
+            item[name] = without_nulls(value)
+        else:
+            properties[name] = without_nulls(value)
+    item["geometry"] = _from_wkb(row["geometry"])
+    box = item.get("bbox")
+    if isinstance(box, dict):
+        order = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
+        item["bbox"] = [box[name] for name in order if name in box]
+    for holder in (properties, *_members(item.get("assets"))):
+        if _PROJECTED in holder:
+            holder[_PROJECTED] = _from_wkb(holder[_PROJECTED])
+    if "start_datetime" in properties:
+        properties.setdefault("datetime", None)
+    return item | {"id": row["id"], "properties": properties, "assets": item.get("assets", {})}
+
+
+def _members(assets: Any) -> list[dict[str, Any]]:
+    return [asset for asset in assets.values() if isinstance(asset, dict)] if isinstance(assets, dict) else []
+
+
+def _from_wkb(value: Any) -> Any:
+    """GeoJSON of WKB bytes; None where they are unreadable; anything else unchanged."""
+    if not isinstance(value, bytes):
+        return value if isinstance(value, dict) else None
+    import shapely
+
+    shape = shapely.from_wkb(value, on_invalid="ignore")
+    return None if shape is None or shape.is_empty else geojson(shape)
+
+
+def _complete(item: Mapping[str, Any]) -> Item:
+    """A copy in which every top-level field that the table needs is there, and no empty object or null is left.
+
+    Parquet has no type for an object without members.
+    """
+    from shapely.geometry import shape
+
+    full: Item = {"type": "Feature", "stac_version": "1.0.0", "stac_extensions": [], "links": [], **item}
+    full["assets"] = {name: _stored(asset) for name, asset in (item.get("assets") or {}).items()}
+    full["properties"] = _stored(item["properties"])
+    full["properties"].setdefault("datetime", None)
+    for name in _TIMES:
+        if isinstance(full["properties"].get(name), str):
+            full["properties"][name] = rfc3339(parse_time(full["properties"][name]))
+    box = item.get("bbox")
+    full["bbox"] = [float(edge) for edge in (shape(item["geometry"]).bounds if box is None else _flat(box))]
+    return full
+
+
+def _flat(box: Sequence[float]) -> Sequence[float]:
+    """A bbox without heights: west, south, east, north."""
+    return (box[0], box[1], box[3], box[4]) if len(box) == 6 else box
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        members = {key: _stored(member) for key, member in value.items() if member is not None}
+        return {key: member for key, member in members.items() if member != {}}
+    return [_stored(member) for member in value] if isinstance(value, list | tuple) else value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,64 @@
+"""Splits: by block, for ever, with a buffer that holds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geossl_data.grid import haversine_km
+from geossl_data.sampling.splits import SplitRule
+from geossl_data.sampling.strata import stratum
+
+
+def test_blocks_take_their_shares() -> None:
+    rule = SplitRule(block_km=10, val=0.1, test=0.2, seed=1)
+    names = [rule.split(f"{row:04d}U_{column:04d}R") for row in range(100) for column in range(100)]
+    assert names.count("test") == pytest.approx(2000, abs=150)
+    assert names.count("val") == pytest.approx(1000, abs=120)
+
+
+def test_a_known_block_keeps_its_split() -> None:
+    rule = SplitRule(block_km=10, val=0.1, test=0.2, seed=0)
+    assert rule.block(13.4, 52.52) == "0583U_0091R"
+    assert rule.split("0583U_0091R") == "val"  # sha256("0/0583U_0091R") as a fraction is 0.2122
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 62.0, -78.0]), st.sampled_from([12.0, 179.99]))
+def test_no_two_splits_come_nearer_than_the_buffer(seed: int, lat: float, lon: float) -> None:
+    rule = SplitRule(block_km=4.0, val=0.3, test=0.3, seed=seed)
+    rng = np.random.default_rng(seed)
+    lats = lat + rng.uniform(-0.1, 0.1, 250)
+    lons = (lon + rng.uniform(-0.1, 0.1, 250) / np.cos(np.radians(lat)) + 180) % 360 - 180
+    kept = [
+        (x, y, rule.split(rule.block(x, y)))
+        for x, y in zip(lons, lats, strict=True)
+        if not rule.near_other_split(float(x), float(y), 1.0)
+    ]
+    for x, y, name in kept:
+        for other_x, other_y, other in kept:
+            if name != other:
+                assert haversine_km(x, y, other_x, other_y) >= 1.0
+
+
+def test_the_buffer_leaves_the_middle_of_a_block_alone() -> None:
+    rule = SplitRule(block_km=10.0, val=0.3, test=0.3, seed=0)
+    rng = np.random.default_rng(0)
+    near = [rule.near_other_split(float(x), float(y), 0.5) for x, y in rng.uniform(10, 11, (300, 2))]
+    assert 0.02 < np.mean(near) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "expected"),
+    [
+        (13.4, 52.5, "N45E000"),
+        (-60.0, -3.1, "S00W060"),
+        (-0.1, 51.5, "N45W030"),
+        (179.9, -17.0, "S15E150"),
+        (-180.0, 65.0, "N60W180"),
+        (180.0, 65.0, "N60W180"),
+        (30.0, 90.0, "N75E030"),
+    ],
+)
+def test_strata_by_hand(lon: float, lat: float, expected: str) -> None:
+    assert stratum(lon, lat) == expected

@@ -1,0 +1,149 @@
+"""Samples and tiles made from arithmetic, and a small dataset written from them."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geossl_data.bands import MEMBERS
+from geossl_data.grid import to_lonlat
+from geossl_data.records import Look, Place, Sample, Split
+from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER, write_manifest
+from geossl_data.shards.writer import ShardReport, manifest_notes, plan_shards, write_shards
+from geossl_data.tiles.build import Tile, TileLook
+from geossl_data.tiles.rasters import SkipError
+
+SIZE_PX = 12
+START = datetime(2021, 3, 4, 10, 20, 30, tzinfo=UTC)
+
+
+def make_sample(number: int, split: Split = "train", n_looks: int = 2, size_px: int = SIZE_PX, **change: Any) -> Sample:
+    """Sample `number`, 1020 m from the next, with looks 100 days apart and gaps of -5 h, -4 h, …"""
+    x, y = 500_000.0 + 1020.0 * number, 5_000_040.0
+    lon, lat = to_lonlat(32632, x + size_px * 5, y - size_px * 5)
+    looks = tuple(
+        Look(
+            s2_id=f"S2_{number}_{i}",
+            s1_id=f"S1_{number}_{i}",
+            acquired=START + timedelta(days=100 * i, minutes=number),
+            gap_hours=float(i - 5),
+        )
+        for i in range(n_looks)
+    )
+    values: dict[str, Any] = {
+        "key": f"place-{number:03d}",
+        "place": Place(
+            lon=float(lon), lat=float(lat), epsg=32632, x=x, y=y, size_px=size_px, cell=f"0500U_{number:04d}R"
+        ),
+        "looks": looks,
+        "stratum": "temperate",
+        "weight": 1.25,
+        "inclusion_probability": 0.1,
+        "split": split,
+        "block": f"block-{number}",
+    }
+    return Sample(**(values | change))
+
+
+def arrays_of(key: str, look: int, size_px: int = SIZE_PX, *, label: bool = True) -> dict[str, np.ndarray]:
+    """The pixels of one look, the same every time."""
+    seed = int.from_bytes(hashlib.blake2b(f"{key}/{look}".encode(), digest_size=8).digest(), "big")
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, np.ndarray] = {}
+    for name, member in MEMBERS.items():
+        shape = member.shape(size_px)
+        if name == "s1":
+            arrays[name] = rng.normal(-12, 4, shape).astype(np.float16)
+            arrays[name][0, 0, 1] = np.nan
+        elif name in ("scl", "label"):
+            arrays[name] = rng.integers(1, 9, shape).astype(np.uint8)
+        else:
+            arrays[name] = rng.integers(1, 12_000, shape).astype(np.uint16)
+            arrays[name][0, 0, 0] = 0
+    if not label:
+        del arrays["label"]
+    return arrays
+
+
+def make_tile(sample: Sample) -> Tile:
+    """A tile of arithmetic; every third place has no label, keys ending in 7 are skipped."""
+    if sample.key.endswith("7"):
+        raise SkipError("outside", f"{sample.key}: not here")
+    looks = []
+    for number, look in enumerate(sample.looks):
+        arrays = arrays_of(sample.key, number, sample.place.size_px, label=int(sample.key[-3:]) % 3 != 0)
+        s1_time = look.acquired + timedelta(hours=look.gap_hours)
+        meta: dict[str, Any] = {
+            "s2": {
+                "id": look.s2_id,
+                "datetime": look.acquired.isoformat().replace("+00:00", "Z"),
+                "geossl:offset_native": -1000,
+                "geossl:offset_applied": -1000,
+                "geossl:cloud_fraction": 0.25 if number else None,
+                "geossl:valid_fraction": 0.97,
+                "assets": {"B02": f"./{look.s2_id}/B02.tif"},
+            },
+            "s1": {
+                "id": look.s1_id,
+                "datetime": s1_time.isoformat().replace("+00:00", "Z"),
+                "geossl:valid_fraction": 0.99,
+            },
+            "pair": {"geossl:gap_hours": look.gap_hours},
+        }
+        if "label" in arrays:
+            meta["label"] = {"id": "map", "geossl:majority_class": int(np.bincount(arrays["label"].ravel()).argmax())}
+        looks.append(TileLook(members=arrays, meta=meta))
+    return Tile(sample=sample, looks=tuple(looks))
+
+
+MakeSample = Callable[..., Sample]
+WriteDataset = Callable[..., list[ShardReport]]
+
+
+@pytest.fixture
+def sample() -> MakeSample:
+    return make_sample
+
+
+@pytest.fixture
+def arrays() -> Callable[..., dict[str, np.ndarray]]:
+    return arrays_of
+
+
+@pytest.fixture
+def tile() -> Callable[[Sample], Tile]:
+    return make_tile
+
+
+@pytest.fixture
+def write_dataset() -> WriteDataset:
+    """A function that writes shards and manifest of some samples and gives the reports."""
+
+    def write(
+        folder: Path, samples: Sequence[Sample], build: Callable[[Sample], Tile] = make_tile
+    ) -> list[ShardReport]:
+        reports = write_shards(
+            plan_shards(samples, shard_mb=1, seed=3),
+            folder / SHARDS_FOLDER,
+            partial(nullcontext, build),
+            fingerprint="f",
+        )
+        entries = [entry for report in reports for entry in report.entries]
+        write_manifest(folder / MANIFEST_NAME, entries, manifest_notes(reports, fingerprint="f"))
+        return reports
+
+    return write
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, write_dataset: WriteDataset) -> Path:
+    """Ten places, eight of them train, one val, one test; place 7 was skipped."""
+    splits: list[Split] = ["train"] * 8 + ["val", "test"]
+    write_dataset(tmp_path / "data", [make_sample(number, split) for number, split in enumerate(splits)])
+    return tmp_path / "data"

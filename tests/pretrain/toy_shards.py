@@ -1,0 +1,127 @@
+"""Shards in memory, shaped as `geossl_data.shards.stream.Shards`, of a planet that can be learned.
+
+A place's class decides how large the patches of its ground are, which both sensors see; each look gets a gain and an
+offset of its own in each sensor, which say nothing about the class.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from geossl_data.bands import BANDS, MEMBERS
+
+NAMES = ("s2_10m", "s2_20m", "s2_60m", "s1")
+GRAINS = (1, 2, 4, 8)
+"""Side of the patches of ground that make a class, pixels; class i (from 1) is mostly of grain i."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyEntry:
+    key: str
+    split: str
+    block: str
+    lon: float
+    lat: float
+    n_looks: int
+    members: tuple[tuple[str, ...], ...]
+    labels: tuple[int, ...]
+
+
+def ground_of(label: int, rng: np.random.Generator) -> np.ndarray:
+    """How strong each grain is at one place: its class's own grain most, with a share of chance."""
+    return np.abs((np.array(GRAINS) == GRAINS[label - 1]) + 0.35 * rng.standard_normal(len(GRAINS)))
+
+
+def field(strengths: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Patches of every grain, as strong as given, about zero mean."""
+    total = np.zeros((size, size))
+    for strength, grain in zip(strengths, GRAINS, strict=True):
+        side = -(-size // grain)
+        total += strength * np.kron(rng.standard_normal((side, side)), np.ones((grain, grain)))[:size, :size]
+    return total
+
+
+def look(strengths: np.ndarray, size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The stored members of one look."""
+    ground = field(strengths, size, rng)
+    arrays = {}
+    gain, offset = np.exp(0.5 * rng.standard_normal()), 600 * rng.standard_normal()
+    for name in NAMES[:3]:
+        factor = MEMBERS[name].factor
+        coarse = ground.reshape(size // factor, factor, size // factor, factor).mean(axis=(1, 3))
+        level = 2000 + 100 * np.arange(len(MEMBERS[name].bands))[:, None, None]
+        arrays[name] = np.clip(level + offset + 300 * gain * coarse, 1, 60_000).astype(np.uint16)
+    gain, offset = np.exp(0.5 * rng.standard_normal()), 4 * rng.standard_normal()
+    speckle = 0.5 * rng.standard_normal((2, size, size))
+    arrays["s1"] = (-12 + offset + 1.5 * gain * (ground + speckle)).astype(np.float16)
+    return arrays
+
+
+class ToyShards:
+    """As many places as `splits` says, `n_looks` looks each, classes in turn."""
+
+    def __init__(self, splits: dict[str, int], *, n_looks: int = 2, size: int = 48, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.entries: list[Any] = []
+        self.arrays: list[list[dict[str, np.ndarray]]] = []
+        for split, count in splits.items():
+            for position in range(count):
+                label = 1 + position % len(GRAINS)
+                number = len(self.entries)
+                strengths = ground_of(label, rng)
+                self.entries.append(
+                    ToyEntry(
+                        key=f"place-{number:04d}",
+                        split=split,
+                        block=f"{split}-{position // 5}",
+                        lon=number * 0.25,
+                        lat=45.0,
+                        n_looks=n_looks,
+                        members=(NAMES,) * n_looks,
+                        labels=(label,) * n_looks,
+                    )
+                )
+                self.arrays.append([look(strengths, size, rng) for _ in range(n_looks)])
+        self.notes: dict[str, Any] = {
+            "size_px": size,
+            "fingerprint": f"toy-{seed}",
+            "members": {
+                name: {
+                    "bands": list(MEMBERS[name].bands),
+                    "dtype": MEMBERS[name].dtype,
+                    "units": MEMBERS[name].units,
+                    "resolution_m": MEMBERS[name].resolution_m,
+                }
+                for name in NAMES
+            },
+            "statistics": {
+                band: {"mean": 2300.0, "std": 800.0, "count": 1}
+                if BANDS[band].sensor == "s2"
+                else {"mean": -12.0, "std": 4.5, "count": 1}
+                for band in BANDS
+            },
+            "label_names": {str(i + 1): f"grain-{grain}" for i, grain in enumerate(GRAINS)},
+        }
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: int, look: int, members: Sequence[str]) -> dict[str, np.ndarray]:
+        return {name: self.arrays[index][look][name].copy() for name in members}
+
+    def batches(
+        self,
+        order: Sequence[tuple[int, int]],
+        members: Sequence[str],
+        batch_size: int,
+        *,
+        threads: int = 2,
+        drop_last: bool = True,
+        reuse: bool = False,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        stop = len(order) // batch_size * batch_size if drop_last else len(order)
+        for start in range(0, stop, batch_size):
+            part = order[start : start + batch_size]
+            yield {name: np.stack([self.arrays[i][j][name] for i, j in part[: stop - start]]) for name in members}

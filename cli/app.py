@@ -1,0 +1,164 @@
+"""The commands: each parses, calls one function of the pipeline, and shows its result."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from geossl_data.recipe import (
+    EvaluateOptions,
+    FetchOptions,
+    PretrainOptions,
+    Recipe,
+    SampleOptions,
+    ShardOptions,
+    to_yaml,
+)
+
+from . import console
+from .options import FOLDER, number, stage_command, switch
+
+if TYPE_CHECKING:
+    from geossl_data.pipeline import Report
+
+app = typer.Typer(
+    help="Self-supervised training sets of Sentinel-1 and Sentinel-2: fetch, sample, shard, pretrain.\n\n"
+    "Start with: geossl demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+FRESH = switch("fresh", "Start this stage over instead of going on.")
+JSON = switch("json", "Print the summary as one JSON object.")
+WORKERS = number("workers", 1, "Processes of a local dask cluster; the bytes written do not depend on it. [default: 1]")
+
+
+def _fetch(folder: Path, options: FetchOptions, *, fresh: bool, json: bool) -> None:
+    from geossl_data import pipeline
+
+    report = pipeline.fetch(folder, options, fresh=fresh, progress=console.progress)
+    console.show(report, str(folder), as_json=json)
+
+
+def _sample(folder: Path, options: SampleOptions, *, fresh: bool, json: bool) -> None:
+    from geossl_data import pipeline
+
+    report = pipeline.sample(folder, options, fresh=fresh, progress=console.progress)
+    console.show(report, str(folder), as_json=json)
+
+
+def _shard(folder: Path, options: ShardOptions, *, workers: int, fresh: bool, json: bool) -> None:
+    from geossl_data import pipeline
+
+    report = pipeline.shard(folder, options, workers=workers, fresh=fresh, progress=console.progress)
+    console.show(report, str(folder), as_json=json)
+
+
+def _pretrain(folder: Path, options: PretrainOptions, *, fresh: bool, json: bool) -> None:
+    from geossl_data import pipeline
+
+    report = pipeline.pretrain(folder, options, fresh=fresh, progress=console.progress)
+    console.show(report, str(folder), as_json=json)
+
+
+def _evaluate(folder: Path, options: EvaluateOptions, *, json: bool) -> None:
+    from geossl_data import pipeline
+
+    report = pipeline.evaluate(folder, options, progress=console.progress)
+    console.show(report, str(folder), as_json=json)
+
+
+stage_command(app, FetchOptions, _fetch, extra=(FRESH, JSON))
+stage_command(app, SampleOptions, _sample, extra=(FRESH, JSON))
+stage_command(app, ShardOptions, _shard, extra=(WORKERS, FRESH, JSON))
+stage_command(app, PretrainOptions, _pretrain, extra=(FRESH, JSON))
+stage_command(app, EvaluateOptions, _evaluate, extra=(JSON,))
+
+
+@app.command(help="Check that shards and manifest are what they say they are.\n\nExample: geossl verify mydata --deep")
+def verify(
+    folder: FOLDER = Path(),
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every member as well.")] = False,
+) -> None:
+    from geossl_data import pipeline
+    from geossl_data.errors import ShardError
+
+    findings = pipeline.verify(folder, deep=deep, progress=console.progress)
+    if not findings:
+        console.say("verify\n  no findings")
+        return
+    console.table([("where", "finding"), *((finding.where, finding.what) for finding in findings)])
+    raise ShardError(f"{folder}: {len(findings)} findings; `geossl shard --fresh` writes the shards anew")
+
+
+@app.command(
+    help="Replay a recipe: every stage that it has a section for.\n\nExample: geossl run recipe.yaml --out mydata"
+)
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe.yaml to replay.")],
+    out: Annotated[Path, typer.Option("--out", help="Dataset folder to write.")],
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that cut shards.")] = 1,
+) -> None:
+    from geossl_data import pipeline
+
+    for report in pipeline.run(recipe, out, workers=workers, progress=console.progress):
+        console.show(report, str(out), hints=False)
+
+
+@app.command(
+    help="Print the recipe of a dataset folder, or a complete one with the defaults where there is none.\n\n"
+    "Example: geossl config > recipe.yaml"
+)
+def config(folder: FOLDER = Path()) -> None:
+    from geossl_data import pipeline
+
+    present = pipeline.recipe_of(folder)
+    console.say(to_yaml(Recipe.complete() if present == Recipe() else present).rstrip())
+
+
+@app.command(
+    help="Write the synthetic planet: scenes, catalog, truth.\n\nExample: geossl sandbox planet --size small --seed 0"
+)
+def sandbox(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write; the catalog is catalog.parquet in it.", metavar="DIR")
+    ],
+    size: Annotated[Literal["tiny", "small", "large"], typer.Option("--size", help="How much ground.")] = "small",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the planet.")] = 0,
+) -> None:
+    from geossl_data.sandbox import build_sandbox
+
+    start = time.monotonic()
+    catalog = build_sandbox(folder, size=size, seed=seed, progress=console.progress)
+    megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    console.say(f"sandbox\n  catalog  {catalog}\n  MB       {megabytes:.0f}\n  seconds  {time.monotonic() - start:.0f}")
+    console.say(f"\nnext\n  geossl fetch mydata --catalog {catalog}")
+
+
+@app.command(
+    help="Run the whole chain on the synthetic planet and show that the encoder learned.\n\nExample: geossl demo mydemo"
+)
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", metavar="DIR")] = Path("geossl-demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of planet, places and training.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that cut shards.")] = 2,
+) -> None:
+    from geossl_data.demo import run_demo
+
+    def show(report: "Report") -> None:
+        console.show(report, str(folder), hints=False)
+        console.say("")
+
+    result = run_demo(folder, seed=seed, workers=workers, progress=console.progress, show=show)
+    console.show(result, str(folder), verbatim=True)
+
+
+def main() -> None:
+    """Entry point of the `geossl` command."""
+    raise SystemExit(console.run_app(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Command-line options made from the recipe, where they are declared.
+
+A command that `stage_command` registers has one option for every field of its section. An option that is not typed
+is taken from the folder's recipe, and from the section's default where the folder has no such section yet.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from geossl_data.recipe import Section, make_section
+
+FOLDER = Annotated[Path, typer.Argument(help="Dataset folder; the current one when left out.", metavar="DIR")]
+
+
+def _value_type(info: FieldInfo) -> Any:
+    """The plain type that the command line parses: choices, numbers and tuples as they are, the rest as text."""
+    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
+    kind = info.annotation if get_origin(info.annotation) in (Literal, tuple) else kinds[0]
+    return kind if kind in (int, float, bool) or get_origin(kind) in (Literal, tuple) else str
+
+
+def _default_text(info: FieldInfo) -> str:
+    return "" if info.default is None else f" [default: {info.default}]"
+
+
+def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
+    flag = f"--{(info.alias or name).replace('_', '-')}"
+    kind = _value_type(info)
+    metavar = "W S E N" if get_origin(kind) is tuple else None
+    option = typer.Option(flag, help=f"{info.description}{_default_text(info)}", metavar=metavar, show_default=False)
+    annotation: Any = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def stage_command(
+    app: typer.Typer,
+    section: type[Section],
+    act: Callable[..., None],
+    *,
+    extra: tuple[inspect.Parameter, ...] = (),
+) -> None:
+    """Register the command of a section: `act(folder, options, **extra)` is called with the merged options."""
+
+    def command(**given: Any) -> None:
+        folder = given.pop("folder")
+        others = {parameter.name: given.pop(parameter.name) for parameter in extra}
+        act(folder, merged(folder, section, given), **others)
+
+    folder = inspect.Parameter("folder", inspect.Parameter.KEYWORD_ONLY, default=Path(), annotation=FOLDER)
+    fields = [_parameter(name, info) for name, info in section.model_fields.items()]
+    parameters = [folder, *fields, *extra]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command(section.name, help=f"{section.summary}\n\nExample: {section.example}")(command)
+
+
+def merged(folder: Path, section: type[Section], given: dict[str, Any]) -> Section:
+    """The folder's section with what was typed on top of it; RecipeError in one line for a value out of bounds."""
+    from geossl_data.pipeline import recipe_of
+
+    present = getattr(recipe_of(folder), section.name)
+    values = {} if present is None else {name: getattr(present, name) for name in section.model_fields}
+    return make_section(section, values | {name: value for name, value in given.items() if value is not None})
+
+
+def switch(name: str, text: str) -> inspect.Parameter:
+    """A flag that is not part of the recipe, such as --fresh."""
+    annotation = Annotated[bool, typer.Option(f"--{name.replace('_', '-')}", help=text)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+
+
+def number(name: str, default: int, text: str) -> inspect.Parameter:
+    """A whole number from 1 that is not part of the recipe, such as --workers."""
+    annotation = Annotated[int, typer.Option(f"--{name.replace('_', '-')}", help=text, min=1)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

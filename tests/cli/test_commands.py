@@ -1,0 +1,180 @@
+"""The command line as a person meets it: help, hints, and one clear line for every bad input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from geossl_data.recipe import SECTIONS, Recipe
+
+Command = Callable[..., tuple[int, str, str]]
+COMMANDS = ("fetch", "sample", "shard", "pretrain", "evaluate", "verify", "run", "config", "sandbox", "demo")
+
+
+def refused(answer: tuple[int, str, str]) -> str:
+    """The one line of an error: exit code 1, nothing on standard output, no traceback."""
+    code, out, err = answer
+    assert code == 1
+    assert out == ""
+    *_, last = err.splitlines()
+    assert last.startswith("geossl: ")
+    assert "Traceback" not in err
+    return last
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(geossl: Command, command: str) -> None:
+    code, out, _ = geossl(command, "--help")
+    assert code == 0
+    assert f"Example: geossl {command}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
+def test_every_option_of_the_recipe_is_an_option_of_its_command(geossl: Command, section: type) -> None:
+    out = " ".join(geossl(section.name, "--help")[1].split())
+    for name, info in section.model_fields.items():
+        assert f"--{(info.alias or name).replace('_', '-')}" in out
+        assert " ".join(info.description.split()[:3]) in out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "rasterio", "geopandas", "shapely", "pystac_client", "dask", "pyarrow", "numpy", "rich"}
+    code = (
+        "import sys; from geossl_cli.app import app\nfrom geossl_cli.console import run_app\n"
+        f"run_app(app, ['--help']); print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
+
+
+def test_no_arguments_show_the_commands(geossl: Command) -> None:
+    _, out, err = geossl()
+    assert all(command in out + err for command in COMMANDS)
+
+
+def test_config_prints_a_recipe_that_can_be_read(geossl: Command, tmp_path: Path) -> None:
+    code, out, _ = geossl("config", tmp_path)
+    assert code == 0
+    assert Recipe.model_validate(yaml.safe_load(out)) == Recipe.complete()
+
+
+def test_inside_a_dataset_folder_no_other_word_is_needed(
+    geossl: Command, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(dataset)
+    for command in (["sample", "--strategy", "geography"], ["shard"], ["verify"], ["config"]):
+        assert geossl(*command)[0] == 0
+    code, out, _ = geossl("sample")
+    assert code == 0
+    assert out.rstrip().endswith("geossl shard")
+
+
+def test_options_typed_stay_in_the_recipe(geossl: Command, dataset: Path) -> None:
+    assert geossl("sample", dataset, "--count", 12, "--strategy", "uniform")[0] == 0
+    code, out, _ = geossl("sample", dataset, "--json")
+    assert (code, json.loads(out)["facts"]["places drawn"]) == (0, 12)
+    assert "strategy: uniform" in geossl("config", dataset)[1]
+
+
+def test_hints_name_the_folder(geossl: Command, dataset: Path) -> None:
+    assert f"geossl sample {dataset} --strategy geography" in geossl("fetch", dataset)[1]
+
+
+def test_an_unknown_catalog(geossl: Command, tmp_path: Path) -> None:
+    err = refused(geossl("fetch", tmp_path / "d", "--catalog", "planetary-computr"))
+    assert "planetary-computr" in err
+    assert "earth-search" in err
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_catalog_that_is_no_catalog(geossl: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.parquet").write_text("not parquet")
+    refused(geossl("fetch", tmp_path / "d", "--catalog", tmp_path / "c.parquet"))
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bbox", -150, -40, -140, -30],
+        ["--from", "1999-01-01", "--to", "1999-12-31"],
+    ],
+)
+def test_an_empty_result(geossl: Command, tmp_path: Path, planet: Path, options: list[object]) -> None:
+    refused(geossl("fetch", tmp_path / "d", "--catalog", planet, *options))
+    assert not (tmp_path / "d").exists()
+
+
+def test_no_pairs_within_the_gap(geossl: Command, tmp_path: Path, planet: Path) -> None:
+    err = refused(geossl("fetch", tmp_path / "d", "--catalog", planet, "--max-gap", "0.01h"))
+    assert "no pairs within 0.01h" in err
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_api_needs_dates_and_ground(geossl: Command, tmp_path: Path) -> None:
+    err = refused(geossl("fetch", tmp_path / "d"))
+    assert "--bbox" in err or "--from" in err
+
+
+def test_a_count_larger_than_the_candidates(geossl: Command, dataset: Path) -> None:
+    before = (dataset / "samples.parquet").read_bytes()
+    assert "asked for 100000 places" in refused(geossl("sample", dataset, "--count", 100000))
+    assert (dataset / "samples.parquet").read_bytes() == before
+
+
+def test_a_size_larger_than_the_scenes(geossl: Command, dataset: Path) -> None:
+    assert "the largest side that fits" in refused(geossl("sample", dataset, "--size", 2046))
+
+
+@pytest.mark.parametrize("command", ["sample", "shard", "pretrain", "evaluate", "verify"])
+def test_a_folder_that_is_not_a_dataset(geossl: Command, tmp_path: Path, command: str) -> None:
+    assert "not a geossl dataset" in refused(geossl(command, tmp_path))
+    assert "no such folder" in refused(geossl(command, tmp_path / "absent"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_too_early_says_which_comes_first(geossl: Command, tmp_path: Path, planet: Path) -> None:
+    assert geossl("fetch", tmp_path, "--catalog", planet)[0] == 0
+    assert "run `geossl sample` first" in refused(geossl("shard", tmp_path))
+    assert "run `geossl shard` first" in refused(geossl("pretrain", tmp_path))
+
+
+def test_a_recipe_with_an_unknown_key(geossl: Command, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("sample:\n  sise: 96\n")
+    assert "unknown key 'sample.sise'" in refused(geossl("run", tmp_path / "recipe.yaml", "--out", tmp_path / "d"))
+    assert "unknown key 'sample.sise'" in refused(geossl("sample", tmp_path))
+
+
+def test_an_empty_recipe(geossl: Command, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("geossl: 0.1.0\n")
+    assert "no section to run" in refused(geossl("run", tmp_path / "recipe.yaml", "--out", tmp_path / "d"))
+
+
+def test_values_out_of_bounds(geossl: Command, dataset: Path) -> None:
+    assert "size 100 is not a multiple of 6; try 96" in refused(geossl("sample", dataset, "--size", 100))
+    assert "is not a duration" in refused(geossl("fetch", dataset, "--max-gap", "soon"))
+    assert "'--strategy'" in refused(geossl("sample", dataset, "--strategy", "cities"))
+    assert "No such option" in refused(geossl("sample", dataset, "--colour"))
+
+
+def test_an_unknown_run(geossl: Command, dataset: Path) -> None:
+    assert "no run named 'other'" in refused(geossl("evaluate", dataset, "--run", "other"))
+
+
+def test_a_run_with_other_options_is_not_overwritten(geossl: Command, dataset: Path) -> None:
+    fast = ["--encoder", "resnet10", "--batch-size", 8, "--crop", 48]
+    assert geossl("pretrain", dataset, *fast, "--epochs", 1)[0] == 0
+    assert "--fresh" in refused(geossl("pretrain", dataset, *fast, "--epochs", 1, "--temperature", 0.2))
+    assert geossl("pretrain", dataset, *fast, "--epochs", 1, "--temperature", 0.2, "--fresh")[0] == 0
+
+
+def test_no_gpu(geossl: Command, dataset: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert "cuda" in refused(geossl("pretrain", dataset, "--device", "cuda")).lower()

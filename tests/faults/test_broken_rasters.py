@@ -1,0 +1,129 @@
+"""Broken rasters and full disks, through the real commands: reasons on record, nothing half-written."""
+
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from geossl_data import pipeline, tables
+from geossl_data.records import Sample, Skipped
+from geossl_data.shards.manifest import read_manifest
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def sampled(tmp_path: Path, planet: Path, geossl: Command) -> Path:
+    """A dataset of single looks on a planet of the test's own, before `shard`; the planet lies beside it."""
+    shutil.copytree(planet.parent, tmp_path / "planet")
+    folder = tmp_path / "data"
+    assert geossl("fetch", folder, "--catalog", tmp_path / "planet" / planet.name)[0] == 0
+    assert geossl("sample", folder, "--size", 60, "--count", 12)[0] == 0
+    return folder
+
+
+def first_scene(folder: Path) -> tuple[str, int]:
+    """The Sentinel-2 scene of the first sample, and how many samples need it."""
+    samples = tables.read_table(folder / "samples.parquet", Sample)
+    scene = samples[0].looks[0].s2_id
+    return scene, sum(sample.looks[0].s2_id == scene for sample in samples)
+
+
+def shard_reasons(folder: Path) -> dict[str, int]:
+    rows = [row for row in tables.read_table(folder / "skipped.parquet", Skipped) if row.stage == "shard"]
+    return {reason: sum(row.reason == reason for row in rows) for reason in {row.reason for row in rows}}
+
+
+def damage(path: Path, how: str) -> None:
+    match how:
+        case "absent":
+            path.unlink()
+        case "truncated":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        case "html":
+            path.write_text("<html><body>503 Service Unavailable</body></html>")
+        case "vrt":
+            path.write_text(
+                '<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand dataType="UInt16" band="1"/></VRTDataset>'
+            )
+
+
+@pytest.mark.parametrize("how", ["absent", "truncated", "html", "vrt"])
+def test_a_broken_band_costs_its_samples_and_no_others(sampled: Path, geossl: Command, how: str) -> None:
+    scene, needed = first_scene(sampled)
+    (raster,) = (sampled.parent / "planet").rglob(f"{scene}/B11.tif")
+    damage(raster, how)
+    code, _, err = geossl("shard", sampled)
+    assert code == 0, err
+    assert sum(shard_reasons(sampled).values()) == needed
+    assert set(shard_reasons(sampled)) <= {"read-failed", "not-geotiff"}
+    manifest = read_manifest(sampled / "manifest.parquet")
+    assert len(manifest.entries) == 12 - needed
+    assert scene not in {look for entry in manifest.entries for look in entry.s2_ids}
+    assert geossl("verify", sampled, "--deep")[0] == 0
+
+
+def test_nothing_readable_is_one_clear_line_and_no_manifest(sampled: Path, geossl: Command) -> None:
+    for raster in (sampled.parent / "planet").rglob("B03.tif"):
+        raster.unlink()
+    code, out, err = geossl("shard", sampled)
+    assert (code, out) == (1, "")
+    assert "all 12 samples were skipped, most for read-failed" in err
+    assert not (sampled / "manifest.parquet").exists()
+
+
+def test_a_place_outside_the_data_is_skipped_with_that_reason(sampled: Path, geossl: Command) -> None:
+    from dataclasses import replace
+
+    samples = tables.read_table(sampled / "samples.parquet", Sample)
+    moved = replace(samples[0], place=replace(samples[0].place, x=samples[0].place.x + 60_000))
+    notes = tables.read_metadata(sampled / "samples.parquet")
+    tables.write_table(sampled / "samples.parquet", [moved, *samples[1:]], Sample, metadata=notes)
+    assert geossl("shard", sampled)[0] == 0
+    assert shard_reasons(sampled) == {"outside": 1}
+
+
+def limited(folder: Path, nbytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `geossl` where no file may grow beyond `nbytes`, as on a full disk."""
+
+    def limit() -> None:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, nbytes))
+
+    command = [sys.executable, "-m", "geossl_cli.app", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_clear_line_and_the_next_run_goes_on(sampled: Path, geossl: Command, workers: int) -> None:
+    full = limited(sampled, 100_000, "shard", sampled, "--workers", workers)
+    assert full.returncode == 1
+    assert "no space left" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    assert list((sampled / "shards").glob("*.tar")) == []
+    assert not (sampled / "manifest.parquet").exists()
+    assert geossl("shard", sampled)[0] == 0
+    assert len(read_manifest(sampled / "manifest.parquet").entries) == 12
+
+
+def test_a_full_disk_while_fetching_leaves_no_dataset(tmp_path: Path, planet: Path) -> None:
+    full = limited(tmp_path, 2_000, "fetch", tmp_path / "d", "--catalog", planet)
+    assert full.returncode == 1
+    assert "no space left" in full.stderr
+    assert [path.name for path in (tmp_path / "d").iterdir() if path.suffix == ".parquet"] == []
+
+
+def test_no_secret_reaches_a_file(sampled: Path, geossl: Command) -> None:
+    assert geossl("shard", sampled)[0] == 0
+    assert pipeline.verify(sampled) == []
+    for path in sampled.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"sig=" not in content
+            assert b"X-Amz-" not in content

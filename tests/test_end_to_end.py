@@ -1,0 +1,181 @@
+"""The whole chain on the tiny planet: what comes out is right, repeatable, and goes on where it stopped."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import from_bounds
+
+from geossl_data import pipeline, tables
+from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
+from geossl_data.recipe import EvaluateOptions, FetchOptions, PretrainOptions, ShardOptions, read_recipe
+from geossl_data.records import Pair, Sample
+from geossl_data.scenes.search import read_scenes
+from geossl_data.shards.stream import open_shards
+
+FAST = PretrainOptions(encoder="resnet10", epochs=2, batch_size=16, crop=48, projection_dim=16)
+
+
+def test_every_pixel_equals_the_scene_it_was_cut_from(built: Path) -> None:
+    scenes = {scene.id: scene for scene in read_scenes(built / "scenes.parquet")}
+    shards = open_shards(built)
+    offsets = set()
+    for index, entry in enumerate(shards.entries):
+        meta = shards.meta(index)
+        look = entry.n_looks - 1
+        pixels = shards.read(index, look, [*S2_MEMBERS, "scl", "s1"])
+        side = entry.size_px * 10
+        bounds = (entry.x, entry.y - side, entry.x + side, entry.y)
+        offset = meta["looks"][look]["s2"]["geossl:offset_applied"]
+        offsets.add(offset)
+        for name in S2_MEMBERS:
+            for band, found in zip(MEMBERS[name].bands, pixels[name], strict=True):
+                with rasterio.open(scenes[entry.s2_ids[look]].hrefs[band]) as raster:
+                    stored = raster.read(1, window=from_bounds(*bounds, raster.transform)).astype(int)
+                expected = np.where(stored == 0, 0, np.maximum(stored + offset, 1))
+                np.testing.assert_array_equal(found, expected)
+        with rasterio.open(scenes[entry.s2_ids[look]].hrefs["SCL"]) as raster:
+            np.testing.assert_array_equal(pixels["scl"], raster.read(1, window=from_bounds(*bounds, raster.transform)))
+        if meta["looks"][look]["s1"]["geossl:resampling"] == "none":
+            for band, found in zip(S1_BANDS, pixels["s1"], strict=True):
+                with rasterio.open(scenes[entry.s1_ids[look]].hrefs[band]) as raster:
+                    power = raster.read(
+                        1, window=from_bounds(*bounds, raster.transform), boundless=True, fill_value=-32768
+                    )
+                valid = np.isfinite(found)
+                np.testing.assert_array_equal(valid, power > 0)
+                np.testing.assert_allclose(found[valid], 10 * np.log10(power[valid]), atol=0.016)
+    assert offsets == {0, -1000}
+
+
+def test_one_and_two_workers_write_the_same_bytes(built: Path, dataset: Path) -> None:
+    pipeline.shard(dataset, ShardOptions(shard_mb=1), workers=2, fresh=True)
+    assert pipeline.digest(dataset) == pipeline.digest(built)
+
+
+def test_the_same_recipe_replayed_elsewhere_makes_the_same_bytes(
+    tmp_path: Path, built: Path, geossl: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, err = geossl("run", built / "recipe.yaml", "--out", tmp_path / "again")
+    assert code == 0, err
+    assert pipeline.digest(tmp_path / "again") == pipeline.digest(built)
+    for name in ("pairs.parquet", "samples.parquet", "scenes.parquet", "recipe.yaml"):
+        assert (tmp_path / "again" / name).read_bytes() == (built / name).read_bytes()
+
+
+def test_a_stage_that_has_run_does_nothing(dataset: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*.parquet")}
+    reports = [pipeline.fetch(dataset), pipeline.sample(dataset), pipeline.shard(dataset)]
+    assert [report.fresh for report in reports] == [False, False, False]
+    assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*.parquet")} == before
+
+
+def test_shards_of_other_samples_are_not_overwritten_unasked(
+    dataset: Path, geossl: Callable[..., tuple[int, str, str]]
+) -> None:
+    assert geossl("sample", dataset, "--seed", 5)[0] == 0
+    code, _, err = geossl("shard", dataset)
+    assert code == 1
+    assert "`geossl shard --fresh` deletes them and starts over" in err
+    assert geossl("shard", dataset, "--fresh")[0] == 0
+
+
+def test_a_shard_that_went_missing_is_cut_again(dataset: Path, built: Path) -> None:
+    lost, kept = sorted((dataset / "shards").glob("*.tar"))[:2]
+    before = kept.stat().st_mtime_ns
+    lost.unlink()
+    assert pipeline.verify(dataset) != []
+    assert pipeline.shard(dataset).fresh
+    assert pipeline.digest(dataset) == pipeline.digest(built)
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_the_folder_is_what_the_design_says(built: Path) -> None:
+    samples = geopandas.read_parquet(built / "samples.parquet")
+    manifest = geopandas.read_parquet(built / "manifest.parquet")
+    assert len(samples) == 40
+    assert set(manifest["id"]) <= set(samples["key"])
+    assert "Contains modified Copernicus Sentinel data [2021" in (built / "LICENSE.txt").read_text()
+    assert read_recipe(built / "recipe.yaml").sample is not None
+    assert list(built.glob("**/.*.tmp")) == []
+
+
+def test_labels_travel_with_the_looks(built: Path) -> None:
+    shards = open_shards(built)
+    assert shards.notes["label_names"]["6"] == "urban"
+    for index, look in shards.looks:
+        label = shards.read(index, look, ["label"])["label"]
+        assert np.bincount(label.ravel()).argmax() == shards.entries[index].labels[look] > 0
+
+
+def test_pairs_and_looks_belong_together(built: Path) -> None:
+    pairs = {(pair.s2_id, pair.s1_id): pair for pair in tables.read_table(built / "pairs.parquet", Pair)}
+    for sample in tables.read_table(built / "samples.parquet", Sample):
+        for look in sample.looks:
+            assert pairs[look.s2_id, look.s1_id].gap_hours == look.gap_hours
+            assert abs(look.gap_hours) <= 72
+
+
+@pytest.mark.parametrize("objective", ["infonce", "simclr"])
+def test_training_and_probing_run_on_the_shards(dataset: Path, objective: str) -> None:
+    report = pipeline.pretrain(dataset, FAST.model_copy(update={"objective": objective}))
+    assert report.fresh
+    metrics = [json.loads(line) for line in (dataset / "runs/default/metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["loss"]) for line in metrics if "loss" in line)
+    scores = pipeline.evaluate(dataset, EvaluateOptions(k=5))
+    assert scores.table
+    assert json.loads((dataset / "runs/default/scores.json").read_text())
+    assert not pipeline.pretrain(dataset).fresh
+
+
+def stopped_half_way(command: list[str], started: Callable[[], bool], how: signal.Signals) -> int:
+    """Run a command and end it with a signal as soon as `started` says so; its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not started() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=60)
+        if how is not signal.SIGKILL and process.returncode:
+            assert err.decode().strip() == "geossl: interrupted; run the same command again to go on from here"
+        return process.returncode
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_shard_run_goes_on_to_the_same_bytes(dataset: Path, built: Path, how: signal.Signals) -> None:
+    shutil.rmtree(dataset / "shards")
+    (dataset / "manifest.parquet").unlink()
+    command = [sys.executable, "-m", "geossl_cli.app", "shard", str(dataset)]
+    first = dataset / "shards" / "train-000000.tar"
+    journal = dataset / "shards" / ".journal" / "train-000000.json"
+    code = stopped_half_way(command, journal.exists, how)
+    assert code in ({-9} if how is signal.SIGKILL else {1})
+    assert not (dataset / "manifest.parquet").exists()
+    written = first.stat().st_mtime_ns
+    assert pipeline.shard(dataset).fresh
+    assert first.stat().st_mtime_ns == written
+    assert pipeline.digest(dataset) == pipeline.digest(built)
+    assert list(dataset.glob("**/.*.tmp")) == []
+
+
+def test_a_catalog_that_changed_is_fetched_again(tmp_path: Path, planet: Path) -> None:
+    import pyarrow.parquet as pq
+
+    copy = tmp_path / "planet" / "catalog.parquet"
+    shutil.copytree(planet.parent, copy.parent)
+    options = FetchOptions(catalog=str(copy), max_cloud=100)
+    first = pipeline.fetch(tmp_path / "data", options)
+    table = pq.read_table(copy)
+    pq.write_table(table.slice(0, len(table) - 1), copy)
+    second = pipeline.fetch(tmp_path / "data", options)
+    assert (first.fresh, second.fresh) == (True, True)
+    assert not pipeline.fetch(tmp_path / "data", options).fresh

@@ -1,6 +1,7 @@
 """The whole chain on the tiny planet: what comes out is right, repeatable, and goes on where it stopped."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -58,7 +59,9 @@ def test_every_pixel_equals_the_scene_it_was_cut_from(built: Path) -> None:
 
 
 def test_one_and_two_workers_write_the_same_bytes(built: Path, dataset: Path) -> None:
+    before = dict(os.environ)
     pipeline.shard(dataset, ShardOptions(shard_mb=1), workers=2, fresh=True)
+    assert dict(os.environ) == before
     assert pipeline.digest(dataset) == pipeline.digest(built)
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -154,7 +154,7 @@ def read(
         )
 
 
-def chosen_device(name: Literal["auto", "cpu", "cuda"] | str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
     """The device of a name: `auto` is the GPU where there is one. TrainingError for a GPU that is not there."""
     if name not in ("auto", "cpu", "cuda"):
         raise TrainingError(f"device {name!r} is not one of auto, cpu, cuda")

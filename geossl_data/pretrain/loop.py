@@ -8,6 +8,7 @@ inside a GPU's kernels.
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -188,6 +189,7 @@ def train(
                 task.advance(1, note=f"loss {values['loss']:.3f}")
             _warn_of_collapse(lines[-1], epoch)
             if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
+                _sync(metrics_path)
                 save_checkpoint(
                     run_dir / CHECKPOINT_NAME,
                     Checkpoint(
@@ -322,6 +324,12 @@ def _append(path: Path, line: str) -> None:
             file.write(line)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _sync(path: Path) -> None:
+    """Bring the metrics onto the disk, so that no crash leaves a checkpoint that is ahead of them."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _kept_metrics(path: Path, steps: int) -> list[str]:

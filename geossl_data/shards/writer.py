@@ -7,6 +7,7 @@ holds and how its bytes hash, so that a run that was cut off does only what is m
 
 import hashlib
 import json
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -499,7 +500,10 @@ def _cluster(workers: int) -> Iterator[Any]:
 
     from distributed import Client, LocalCluster
 
+    # A nanny writes what its workers should see (one OpenMP thread, among others) into this process's environment.
+    before = dict(os.environ)
     with ExitStack() as stack:
+        stack.callback(_restore_environment, before)
         cluster = stack.enter_context(
             LocalCluster(  # type: ignore[no-untyped-call]
                 n_workers=workers,
@@ -511,6 +515,12 @@ def _cluster(workers: int) -> Iterator[Any]:
             )
         )
         yield stack.enter_context(Client(cluster))  # type: ignore[no-untyped-call]
+
+
+def _restore_environment(before: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def _on_cluster(

@@ -125,8 +125,10 @@ def test_a_stopped_run_ends_where_it_would_have(shards: Any, tmp_path: Path, obj
     assert len(metrics(stopped)) == 8
     with (stopped / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "ep')  # cut short by a crash
+    (stopped / "checkpoints" / ".last.pt.1.tmp").write_bytes(b"half")
     result = train(shards, stopped, **options)
     assert result.trained
+    assert [path.name for path in (stopped / "checkpoints").iterdir()] == ["last.pt"]
     assert without_clock(stopped) == without_clock(whole)
     ends = [load_checkpoint(run / "checkpoints/last.pt", torch.device("cpu")) for run in (stopped, whole)]
     torch.testing.assert_close(ends[0].model, ends[1].model, rtol=0, atol=0)

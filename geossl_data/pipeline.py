@@ -164,10 +164,13 @@ def fetch(
 
 def _no_pairs(s2: Sequence[Scene], s1: Sequence[Scene], options: FetchOptions, skipped: Sequence[Skipped]) -> str:
     counts = f"{len(s2)} Sentinel-2 and {len(s1)} Sentinel-1 scenes found"
-    reasons = Counter(row.reason for row in skipped).most_common(3)
-    given_up = ", ".join(f"{count} {reason}" for reason, count in reasons)
+    reasons = Counter(row.reason for row in skipped)
+    given_up = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
     more = f" (given up: {given_up})" if given_up else ""
-    return f"no pairs within {options.max_gap}, orbit {options.orbit}: {counts}{more}; widen --max-gap, dates or area"
+    advice = "widen --max-gap, dates or area"
+    if reasons["unknown-baseline"] and not s2:
+        advice += ", or take numbers of unknown offset with --unknown-baseline as-stored"
+    return f"no pairs within {options.max_gap}, orbit {options.orbit}: {counts}{more}; {advice}"
 
 
 def _fetch_report(folder: Path, *, fresh: bool) -> Report:

@@ -170,6 +170,24 @@ def test_a_stopped_shard_run_goes_on_to_the_same_bytes(dataset: Path, built: Pat
     assert list(dataset.glob("**/.*.tmp")) == []
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_training_goes_on_to_the_same_numbers(dataset: Path, how: signal.Signals) -> None:
+    options = ["--encoder", "resnet10", "--epochs", "3", "--batch-size", "16", "--crop", "48"]
+    command = [sys.executable, "-m", "geossl_cli.app", "pretrain", str(dataset), *options]
+    checkpoint = dataset / "runs/stopped/checkpoints/last.pt"
+    assert stopped_half_way([*command, "--run", "stopped"], checkpoint.exists, how) in (-9, 1)
+    assert not (dataset / "runs/stopped/exported/s2.safetensors").exists()
+    for run in ("stopped", "whole"):
+        subprocess.run([*command, "--run", run], check=True, capture_output=True)
+    exported = [(dataset / "runs" / run / "exported/s2.safetensors").read_bytes() for run in ("stopped", "whole")]
+    assert exported[0] == exported[1]
+    losses = [
+        [json.loads(line)["loss"] for line in (dataset / "runs" / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("stopped", "whole")
+    ]
+    assert losses[0] == losses[1]
+
+
 def test_a_catalog_that_changed_is_fetched_again(tmp_path: Path, planet: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -78,6 +78,11 @@ def test_numbers_of_unknown_offset_are_taken_as_stored_only_when_asked(
     tmp_path: Path, real_planet: Path, geossl: Command
 ) -> None:
     folder = tmp_path / "real"
+    brazil = ["--bbox", -49, -26, -48, -25]
+    code, _, err = geossl("fetch", folder, "--catalog", real_planet, *brazil)
+    assert code == 1
+    assert "1 unknown-baseline" in err
+    assert "--unknown-baseline as-stored" in err
     assert geossl("fetch", folder, "--catalog", real_planet, "--unknown-baseline", "as-stored")[0] == 0
     assert geossl("sample", folder, "--size", 108, "--looks", "single")[0] == 0
     code, out, _ = geossl("shard", folder, "--json")

@@ -149,7 +149,8 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     """Run a typer app and answer with the exit code: 0, or 1 with one line for what the user or the world has to mend.
 
     arguments: the command line without the program's name; None takes the process's own.
-    Anything that is not a GeosslError or a wrong command line is our bug and keeps its traceback.
+    Anything that is not a GeosslError, a wrong command line or a file that the system refuses is our bug and keeps its
+    traceback.
     """
     import typer
     from typer.exceptions import TyperException
@@ -169,6 +170,10 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
         warn(text if text.startswith("Usage") else f"geossl: {_one_line(text)}; see --help")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is None:
+            raise
+        warn(f"geossl: {error.filename}: {error.strerror}")
     else:
         return 0
     return 1

@@ -125,6 +125,12 @@ def resolved(options: FetchOptions, base: Path) -> FetchOptions:
     return options.model_copy(update=changes)
 
 
+def _by_content(options: FetchOptions) -> FetchOptions:
+    """The same options with local files named by what they hold, so that a moved catalog is the same catalog."""
+    paths = {name: Path(value) for name in ("catalog", "area") if (value := getattr(options, name)) is not None}
+    return options.model_copy(update={name: sha256(path) for name, path in paths.items() if path.is_file()})
+
+
 def fetch(
     folder: Path, options: FetchOptions | None = None, *, fresh: bool = False, progress: Progress = silent
 ) -> Report:
@@ -136,8 +142,7 @@ def fetch(
     from geossl_data.scenes import matching, search
 
     options = resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd())
-    source = sha256(Path(options.catalog)) if Path(options.catalog).is_file() else ""
-    fingerprint = options.fingerprint(source)
+    fingerprint = _by_content(options).fingerprint()
     if not fresh and _fingerprint(folder / PAIRS) == fingerprint == _fingerprint(folder / SCENES):
         return _fetch_report(folder, fresh=False)
     found = search.search(

@@ -75,6 +75,16 @@ def test_the_same_recipe_replayed_elsewhere_makes_the_same_bytes(
         assert (tmp_path / "again" / name).read_bytes() == (built / name).read_bytes()
 
 
+def test_a_moved_catalog_makes_the_same_shards_and_manifest(tmp_path: Path, built: Path, planet: Path) -> None:
+    recipe = read_recipe(built / "recipe.yaml")
+    assert recipe.fetch is not None
+    moved = Path(shutil.copytree(planet.parent, tmp_path / "elsewhere")) / planet.name
+    pipeline.fetch(tmp_path / "data", recipe.fetch.model_copy(update={"catalog": str(moved)}))
+    pipeline.sample(tmp_path / "data", recipe.sample)
+    pipeline.shard(tmp_path / "data", recipe.shard)
+    assert pipeline.digest(tmp_path / "data") == pipeline.digest(built)
+
+
 def test_a_stage_that_has_run_does_nothing(dataset: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*.parquet")}
     reports = [pipeline.fetch(dataset), pipeline.sample(dataset), pipeline.shard(dataset)]

@@ -5,6 +5,7 @@ exported encoder is a safetensors file whose metadata says everything needed to 
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,6 +23,8 @@ from geossl_data.version import VERSION
 
 METADATA_KEY = "geossl"
 """Entry of the safetensors metadata that holds the JSON."""
+PROBE_NBYTES = 2**20
+"""Written to learn why torch could not write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # how torch's zip writer reports a failed write
-            file.flush()
+            # It hides the system's own reason; a write of ours brings it out.
+            os.write(file.fileno(), bytes(PROBE_NBYTES))
             raise storage_error(path, OSError(None, str(error).splitlines()[0])) from error
 
 

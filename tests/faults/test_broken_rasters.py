@@ -119,6 +119,24 @@ def test_a_full_disk_while_fetching_leaves_no_dataset(tmp_path: Path, planet: Pa
     assert [path.name for path in (tmp_path / "d").iterdir() if path.suffix == ".parquet"] == []
 
 
+def test_a_full_disk_while_training_is_one_clear_line(dataset: Path) -> None:
+    options = ["--encoder", "resnet10", "--epochs", 1, "--batch-size", 16, "--crop", 48]
+    full = limited(dataset, 1_000_000, "pretrain", dataset, *options)
+    assert full.returncode == 1
+    assert "last.pt: no space left" in full.stderr.splitlines()[-1]
+    assert "Traceback" not in full.stderr
+    assert list((dataset / "runs/default/checkpoints").iterdir()) == []
+
+
+def test_a_file_where_a_folder_belongs_is_one_clear_line(tmp_path: Path, geossl: Command) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (["sandbox", tmp_path / "file"], ["demo", tmp_path / "file"]):
+        code, _, err = geossl(*command)
+        assert code == 1
+        assert err.count("\n") == 1
+        assert str(tmp_path / "file") in err
+
+
 def test_no_secret_reaches_a_file(sampled: Path, geossl: Command) -> None:
     assert geossl("shard", sampled)[0] == 0
     assert pipeline.verify(sampled) == []

@@ -14,7 +14,7 @@ from geossl_data import tables
 from geossl_data.records import Pair
 from geossl_data.sampling.draw import Drawn, draw_samples
 from geossl_data.sampling.strategies import Draw, Ground, Spacing
-from geossl_data.scenes.search import read_scenes
+from geossl_data.scenes.store import read_scenes
 
 
 def equatorial(candidates: Ground, n: int, *, rng: np.random.Generator) -> Draw:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from geossl_data.sampling.strategies import STRATEGIES
     from geossl_data.sandbox import build_sandbox
     from geossl_data.scenes.matching import match
-    from geossl_data.scenes.search import read_scenes, search
+    from geossl_data.scenes.search import search
+    from geossl_data.scenes.store import read_scenes
     from geossl_data.shards.manifest import read_manifest
     from geossl_data.shards.stream import open_shards
     from geossl_data.tiles.build import build_tile
@@ -70,7 +71,7 @@ _HOME = {
     "open_shards": "shards.stream",
     "read_manifest": "shards.manifest",
     "read_recipe": "recipe",
-    "read_scenes": "scenes.search",
+    "read_scenes": "scenes.store",
     "search": "scenes.search",
 }
 

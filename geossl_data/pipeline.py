@@ -139,7 +139,7 @@ def fetch(
     options: None takes the folder's recipe, or the defaults. Raises EmptyResultError when nothing is found or nothing
     matches; the folder is then left as it was.
     """
-    from geossl_data.scenes import matching, search
+    from geossl_data.scenes import area, matching, search, store
 
     options = resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd())
     fingerprint = _by_content(options).fingerprint()
@@ -147,7 +147,7 @@ def fetch(
         return _fetch_report(folder, fresh=False)
     found = search.search(
         options.catalog,
-        area=search.area_of(options.bbox, options.area),
+        area=area.area_of(options.bbox, options.area),
         start=options.start,
         end=options.end,
         max_cloud=options.max_cloud,
@@ -161,7 +161,7 @@ def fetch(
         raise EmptyResultError(_no_pairs(s2, s1, options, found.skipped))
     with _stage(folder, options):
         notes = {"fingerprint": fingerprint, "n_s2": len(s2), "n_s1": len(s1)}
-        search.write_scenes(folder / SCENES, found, metadata=notes)
+        store.write_scenes(folder / SCENES, found, metadata=notes)
         tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes)
         _write_skipped(folder, "fetch", found.skipped)
     return _fetch_report(folder, fresh=True)
@@ -212,7 +212,7 @@ def sample(
     from the files' headers.
     """
     from geossl_data.sampling.draw import draw_samples
-    from geossl_data.scenes.search import read_scenes
+    from geossl_data.scenes.store import read_scenes
 
     _need(folder, SCENES, PAIRS, stage="fetch")
     options = options or recipe_of(folder).sample or SampleOptions()
@@ -288,7 +288,7 @@ def _with_grids(scenes: Sequence[Scene], s2_ids: set[str], progress: Progress) -
 
 
 def _rasters() -> Any:
-    from geossl_data.scenes.providers import sign
+    from geossl_data.scenes.signing import sign
     from geossl_data.tiles.rasters import Rasters
 
     return Rasters(sign=sign)
@@ -336,7 +336,7 @@ class TileFactory:
         """A callable Sample → Tile that keeps its rasters open until the block ends."""
         from functools import partial
 
-        from geossl_data.scenes.search import read_scenes
+        from geossl_data.scenes.store import read_scenes
         from geossl_data.tiles.build import build_tile
 
         scenes = read_scenes(self.folder / SCENES)

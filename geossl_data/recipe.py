@@ -222,8 +222,10 @@ class Recipe(BaseModel):
 
 def make_section(kind: type[Section], values: dict[str, Any]) -> Section:
     """A section from plain values (by field name or alias); RecipeError in one line where they do not fit."""
+    # Under their aliases, so that a message names an option as it is typed.
+    aliases = {name: info.alias or name for name, info in kind.model_fields.items()}
     try:
-        return kind(**values)
+        return kind(**{aliases.get(name, name): value for name, value in values.items()})
     except ValidationError as error:
         raise RecipeError(_one_line(error, prefix=f"{kind.name}: ")) from None
 

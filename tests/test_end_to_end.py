@@ -20,7 +20,7 @@ from geossl_data import pipeline, tables
 from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
 from geossl_data.recipe import EvaluateOptions, FetchOptions, PretrainOptions, ShardOptions, read_recipe
 from geossl_data.records import Pair, Sample
-from geossl_data.scenes.search import read_scenes
+from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.stream import open_shards
 
 FAST = PretrainOptions(encoder="resnet10", epochs=2, batch_size=16, crop=48, projection_dim=16)

@@ -12,7 +12,7 @@ from rasterio.windows import from_bounds
 from geossl_data import tables
 from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
 from geossl_data.records import Skipped
-from geossl_data.scenes.search import read_scenes
+from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.stream import open_shards
 
 Command = Callable[..., tuple[int, str, str]]

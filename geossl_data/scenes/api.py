@@ -28,6 +28,7 @@ from geossl_data.errors import CatalogError
 from geossl_data.grid import Bounds
 from geossl_data.scenes.hrefs import redact, split
 from geossl_data.scenes.items import Item, rfc3339
+from geossl_data.scenes.signing import without_netrc
 from geossl_data.version import VERSION
 
 _LOG = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class _SameHostIO(StacApiIO):
         self._root = (parts.scheme, parts.netloc)
         self._host = parts.hostname
         self.label = parts.netloc
-        self.session.auth = _no_auth
+        self.session.auth = without_netrc
         self.session.headers["User-Agent"] = f"geossl/{VERSION}"
         retry = Retry(
             total=RETRIES,
@@ -136,11 +137,6 @@ def _is_timeout(error: requests.RequestException) -> bool:
     """Did the server take the question and not answer in time? Retries hide that in another exception's reason."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(error, requests.ReadTimeout) or isinstance(reason, ReadTimeoutError)
-
-
-def _no_auth(request: Any) -> Any:
-    """Keeps the user's netrc out of requests."""
-    return request
 
 
 class StacApi:

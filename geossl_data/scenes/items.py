@@ -6,6 +6,7 @@ takes those out again and the items are as they were written.
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,18 @@ def parse_time(text: str) -> datetime:
     """
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def finite(value: Any) -> float | None:
+    """A finite number of an item; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        return None
+    return float(value)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or the name of its class where it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def read_items(path: Path) -> list[Item]:
@@ -74,7 +87,7 @@ def write_items(path: Path, items: Sequence[Mapping[str, Any]], *, metadata: Map
     try:
         table = parse_stac_items_to_arrow([_complete(item) for item in items]).read_all()
     except (pa.ArrowException, ShapelyError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CatalogError(f"{path}: items do not fit one table: {_first_line(error)}") from error
+        raise CatalogError(f"{path}: items do not fit one table: {first_line(error)}") from error
     without_fields = [field.name for field in table.schema if field.type == pa.struct([])]
     column = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
     notes = {
@@ -192,7 +205,3 @@ def _stored(value: Any) -> Any:
         members = {key: _stored(member) for key, member in value.items() if member is not None}
         return {key: member for key, member in members.items() if member != {}}
     return [_stored(member) for member in value] if isinstance(value, list | tuple) else value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -4,12 +4,15 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from shapely.geometry import box, mapping
 
 from geossl_data.bands import BANDS, S2_BANDS
+from geossl_data.scenes.items import write_items
+from geossl_data.scenes.search import Found, search
 
 Item = dict[str, Any]
 Answer = tuple[int, dict[str, str], str]
@@ -137,3 +140,16 @@ def loopback() -> Iterator[Loopback]:
     served.server.shutdown()
     served.server.server_close()
     thread.join(timeout=5)
+
+
+@pytest.fixture
+def find() -> Callable[..., Found]:
+    """Writes items into a catalog file and searches it, without limits unless keyword arguments set them."""
+
+    def search_in(folder: Path, items: list[Item], **changes: Any) -> Found:
+        path = folder / "catalog.parquet"
+        write_items(path, items)
+        asked = {"area": None, "start": None, "end": None, "max_cloud": 100.0, "unknown_baseline": "skip"} | changes
+        return search(str(path), **asked)
+
+    return search_in

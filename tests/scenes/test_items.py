@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geossl_data.errors import CatalogError, DatasetError
-from geossl_data.scenes.items import parse_time, read_items, rfc3339, without_nulls, write_items
+from geossl_data.scenes.items import finite, parse_time, read_items, rfc3339, without_nulls, write_items
 from geossl_data.tables import read_metadata
 
 STAC = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stac"
@@ -33,6 +33,11 @@ def test_times_keep_their_microseconds() -> None:
     assert rfc3339(parse_time("2023-06-01 12:20:31.024+02:00")) == "2023-06-01T10:20:31.024000Z"
     assert rfc3339(parse_time("2023-06-01T10:20:31Z")) == "2023-06-01T10:20:31Z"
     assert rfc3339(parse_time("2023-09-28T10:46:04.0233617Z")) == "2023-09-28T10:46:04.023361Z"
+
+
+def test_numbers_that_are_none() -> None:
+    assert [finite(value) for value in (2, -0.5, 10**308)] == [2.0, -0.5, 1e308]
+    assert [finite(value) for value in (True, "2", None, float("nan"), float("-inf"), 10**400)] == [None] * 6
 
 
 def test_items_of_two_collections_survive(

@@ -8,26 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
-from geossl_data.errors import CatalogError, DatasetError, EmptyResultError
-from geossl_data.scenes.items import read_items, write_items
-from geossl_data.scenes.search import Found, area_of, month_windows, query_boxes, read_scenes, search, write_scenes
-from geossl_data.tables import read_metadata
+from geossl_data.errors import CatalogError, EmptyResultError
+from geossl_data.scenes.area import area_of
+from geossl_data.scenes.search import Found, month_windows, search
 
 STAC = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stac"
 
 Item = dict[str, Any]
 Make = Callable[..., Item]
-
-
-def find(folder: Path, items: list[Item], **changes: Any) -> Found:
-    path = folder / "catalog.parquet"
-    write_items(path, items)
-    asked = {"area": None, "start": None, "end": None, "max_cloud": 100.0, "unknown_baseline": "skip"} | changes
-    return search(str(path), **asked)
+Find = Callable[..., Found]
 
 
 def ids(found: Found) -> list[str]:
@@ -38,7 +29,7 @@ def reasons(found: Found) -> dict[str, str]:
     return {row.id: row.reason for row in found.skipped}
 
 
-def test_days_are_whole_and_both_included(tmp_path: Path, s2_item: Make) -> None:
+def test_days_are_whole_and_both_included(tmp_path: Path, find: Find, s2_item: Make) -> None:
     times = {
         "S2A_before": "2023-05-31T23:59:59.999999Z",
         "S2A_first": "2023-06-01T00:00:00Z",
@@ -52,7 +43,7 @@ def test_days_are_whole_and_both_included(tmp_path: Path, s2_item: Make) -> None
     assert found.skipped == []
 
 
-def test_cloud_area_and_collection(tmp_path: Path, s2_item: Make, s1_item: Make) -> None:
+def test_cloud_area_and_collection(tmp_path: Path, find: Find, s2_item: Make, s1_item: Make) -> None:
     items = [
         s2_item("S2A_clear", eo__cloud_cover=30, s2__mgrs_tile=None),
         s2_item("S2A_cloudy", eo__cloud_cover=30.1, s2__mgrs_tile=None),
@@ -67,7 +58,7 @@ def test_cloud_area_and_collection(tmp_path: Path, s2_item: Make, s1_item: Make)
 
 
 def test_items_that_cannot_be_used_are_listed_where_they_were_asked_for(
-    tmp_path: Path, s2_item: Make, s1_item: Make
+    tmp_path: Path, find: Find, s2_item: Make, s1_item: Make
 ) -> None:
     hostile = s2_item("S2A_hostile")
     hostile["assets"]["B02"]["href"] = "file:///etc/passwd"
@@ -98,29 +89,12 @@ def test_items_that_cannot_be_used_are_listed_where_they_were_asked_for(
     assert {row.stage for row in found.skipped} == {"fetch"}
 
 
-def test_unknown_baselines_as_stored(tmp_path: Path, s2_item: Make) -> None:
+def test_unknown_baselines_as_stored(tmp_path: Path, find: Find, s2_item: Make) -> None:
     found = find(tmp_path, [s2_item(s2__processing_baseline=None)], unknown_baseline="as-stored")
     assert (found.scenes[0].baseline, found.scenes[0].boa_offset) == (None, None)
 
 
-def test_the_newest_version_of_an_acquisition_is_kept(tmp_path: Path, s2_item: Make) -> None:
-    items = [
-        s2_item("S2A_new", s2__processing_baseline="05.10"),
-        s2_item("S2A_old", s2__processing_baseline="02.12", time="2023-06-01T10:20:40Z"),
-        s2_item("S2A_again", s2__processing_baseline="05.10", s2__generation_time="2023-06-02T00:00:00Z"),
-        s2_item("S2A_half", s2__processing_baseline="05.10", bounds=(8.9, 47, 9.9, 48)),
-        s2_item("S2B_other", platform="sentinel-2b"),
-        s2_item("S2A_tile", s2__mgrs_tile="32TNT"),
-        s2_item("S2A_next", time="2023-06-11T10:20:31Z"),
-    ]
-    for order in (items, items[::-1]):
-        found = find(tmp_path, order)
-        assert sorted(ids(found)) == ["S2A_again", "S2A_half", "S2A_next", "S2A_tile", "S2B_other"]
-        assert reasons(found) == {"S2A_new": "superseded", "S2A_old": "superseded"}
-    assert "the same acquisition as S2A_again" in found.skipped[0].detail
-
-
-def test_labels_come_whatever_their_date(tmp_path: Path, s2_item: Make, s1_item: Make) -> None:
+def test_labels_come_whatever_their_date(tmp_path: Path, find: Find, s2_item: Make, s1_item: Make) -> None:
     period = {"start_datetime": "2019-01-01T00:00:00Z", "end_datetime": "2020-01-01T00:00:00Z"}
     near = s1_item("near", keys=("class",), collection="any-labels", time=None, **period)
     far = s1_item("far", keys=("class",), collection="any-labels", time=None, bounds=(0, 0, 1, 1), **period)
@@ -128,12 +102,12 @@ def test_labels_come_whatever_their_date(tmp_path: Path, s2_item: Make, s1_item:
     assert [(scene.id, scene.sensor) for scene in found.scenes] == [("near", "label"), ("S2A_a", "s2")]
 
 
-def test_one_id_twice(tmp_path: Path, s2_item: Make, s1_item: Make) -> None:
+def test_one_id_twice(tmp_path: Path, find: Find, s2_item: Make, s1_item: Make) -> None:
     found = find(tmp_path, [s2_item(), s2_item(), s1_item("S2A_a")])
     assert (ids(found), reasons(found)) == (["S2A_a"], {"S2A_a": "bad-item"})
 
 
-def test_the_antimeridian(tmp_path: Path, s2_item: Make) -> None:
+def test_the_antimeridian(tmp_path: Path, find: Find, s2_item: Make) -> None:
     crossing = {"type": "Polygon", "coordinates": [[[179, 10], [-179, 10], [-179, 12], [179, 12], [179, 10]]]}
     spellings = [crossing, mapping(box(179, 10, 181, 12)), mapping(box(-181, 10, -179, 12))]
     items = [
@@ -147,7 +121,7 @@ def test_the_antimeridian(tmp_path: Path, s2_item: Make) -> None:
     assert found.scenes[0].footprint.bounds == (179, 10, 181, 12)
 
 
-def test_nothing_found_says_what_was_asked_and_what_there_was(tmp_path: Path, s2_item: Make) -> None:
+def test_nothing_found_says_what_was_asked_and_what_there_was(tmp_path: Path, find: Find, s2_item: Make) -> None:
     items = [
         s2_item(eo__cloud_cover=80),
         s2_item("S2A_b", collection="sentinel-2-l1c"),
@@ -165,112 +139,6 @@ def test_nothing_found_says_what_was_asked_and_what_there_was(tmp_path: Path, s2
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no such catalog file"):
         search(str(tmp_path / "x.parquet"), area=None, start=None, end=None, max_cloud=1, unknown_baseline="skip")
-
-
-# ---------------------------------------------------------------------------------------------------- scenes.parquet
-
-
-def test_scenes_come_back_and_hold_no_secret(tmp_path: Path, s2_item: Make, s1_item: Make) -> None:
-    folder = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2"
-    item = s2_item("S2A_signed", folder=folder, canary="CANARY")
-    for asset in item["assets"].values():
-        asset["href"] += "?st=2024-01-01&se=2024-01-02&sp=rl&sig=CANARY"
-        asset["alternate"] = {"s3": {"href": "s3://key:CANARY@bucket/x"}}
-    item["assets"]["preview"] = {"href": "https://example.org/p.png?token=CANARY"}
-    item["links"] = [{"rel": "self", "href": "https://example.org/a?token=CANARY"}]
-    period = {"start_datetime": "2019-01-01T00:00:00Z", "end_datetime": "2020-01-01T00:00:00Z"}
-    label = s1_item("map", keys=("class",), collection="any-labels", time=None, **period)
-    numeric = s2_item("S2A_number", time="2023-07-01T00:00:00Z")
-    numeric["assets"]["B02"]["raster:bands"] = [{"offset": -0.1, "scale": 0.0001, "data_type": "uint16"}]
-    catalog = tmp_path / "catalog"
-    catalog.mkdir()
-    items = [item, s1_item(), label, numeric]
-    found = find(catalog, items, unknown_baseline="as-stored")
-    path = tmp_path / "data" / "scenes.parquet"
-    write_scenes(path, found, metadata={"fingerprint": "f"})
-    assert read_scenes(path) == found.scenes
-    assert read_scenes(path)[2].hrefs["VV"] == str(catalog.resolve() / "s1" / "S1A_a" / "vv.tif")
-    assert "CANARY" not in json.dumps(read_items(path))
-    assert b"CANARY" not in path.read_bytes()
-    notes = read_metadata(path)
-    assert (notes["fingerprint"], notes["provider"], notes["unknown_baseline"]) == ("f", "file", "as-stored")
-    before = path.read_bytes()
-    again = find(catalog, items, unknown_baseline="as-stored")
-    write_scenes(path, again, metadata={"fingerprint": "f"})
-    assert path.read_bytes() == before
-
-
-def test_no_table_of_scenes(tmp_path: Path, s2_item: Make) -> None:
-    write_items(tmp_path / "scenes.parquet", [s2_item()])
-    with pytest.raises(DatasetError, match="not a table of scenes"):
-        read_scenes(tmp_path / "scenes.parquet")
-
-
-def test_a_table_of_scenes_that_was_tampered_with(tmp_path: Path, s2_item: Make) -> None:
-    found = find(tmp_path, [s2_item()])
-    found.items[0]["assets"]["B02"]["href"] = "/etc/passwd"
-    write_scenes(tmp_path / "scenes.parquet", found)
-    with pytest.raises(DatasetError, match=r"damaged .*not below the catalog's folder"):
-        read_scenes(tmp_path / "scenes.parquet")
-
-
-def test_no_file_of_scenes(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no such file"):
-        read_scenes(tmp_path / "scenes.parquet")
-
-
-# ---------------------------------------------------------------------------------------------------- area
-
-
-def test_boxes() -> None:
-    assert area_of(None, None) is None
-    assert area_of((8, 47, 9, 48), None).equals(box(8, 47, 9, 48))
-    crossing = area_of((179, 10, -178, 12), None)
-    assert crossing.equals(box(179, 10, 180, 12).union(box(-180, 10, -178, 12)))
-    assert query_boxes(crossing) == [(-180, 10, -178, 12), (179, 10, 180, 12)]
-    assert query_boxes(box(179, 10, 182, 12)) == [(-180, 10, -178, 12), (179, 10, 180, 12)]
-    assert query_boxes(box(-200, -10, 200, 10)) == [(-180, -10, 180, 10)]
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.floats(-180, 179), st.floats(-80, 79)), min_size=1, max_size=40))
-def test_query_boxes_cover_the_area(corners: list[tuple[float, float]]) -> None:
-    from shapely import union_all
-
-    area = union_all([box(west, south, west + 0.5, south + 0.5) for west, south in corners])
-    boxes = query_boxes(area)
-    covered = union_all([box(*edges) for edges in boxes]).buffer(1e-9)
-    assert covered.covers(area)
-    assert all(-180 <= west < east <= 180 for west, _, east, _ in boxes)
-
-
-def test_an_area_file_in_another_crs(tmp_path: Path) -> None:
-    import geopandas
-
-    path = tmp_path / "area.gpkg"
-    geopandas.GeoDataFrame(geometry=[box(500_000, 5_300_000, 510_000, 5_310_000)], crs=32632).to_file(path)
-    west, south, east, north = area_of(None, path).bounds
-    assert (round(west, 3), round(south, 2)) == (9.0, 47.85)
-    assert (round(east, 2), round(north, 2)) == (9.13, 47.94)
-
-
-def test_an_area_file_of_points(tmp_path: Path) -> None:
-    path = tmp_path / "area.geojson"
-    path.write_text('{"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [8, 47]}}')
-    with pytest.raises(CatalogError, match="holds no polygon"):
-        area_of(None, path)
-
-
-def test_an_area_file_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "area.geojson"
-    path.write_text("<html>")
-    with pytest.raises(CatalogError, match="not a readable vector file"):
-        area_of(None, path)
-
-
-def test_no_area_file(tmp_path: Path) -> None:
-    with pytest.raises(CatalogError, match="no such area file"):
-        area_of(None, tmp_path / "area.geojson")
 
 
 def test_months() -> None:

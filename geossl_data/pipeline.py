@@ -366,7 +366,9 @@ def shard(
     workers: processes of a local dask cluster; 1 stays in this process. The bytes written do not depend on it.
     """
     from geossl_data.shards.manifest import licence_text, write_manifest
-    from geossl_data.shards.writer import manifest_notes, plan_shards, write_shards
+    from geossl_data.shards.plan import plan_shards
+    from geossl_data.shards.report import manifest_notes
+    from geossl_data.shards.writer import write_shards
 
     _need(folder, SCENES, SAMPLES, stage="sample")
     recipe = recipe_of(folder)

@@ -1,5 +1,6 @@
 """What many tests share: a tiny planet, a dataset cut from it, the command line in this process, and no network."""
 
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 from geossl_data import pipeline
 from geossl_data.recipe import FetchOptions, SampleOptions, ShardOptions
 from geossl_data.sandbox import build_sandbox
+
+# Tests run side by side: threads of several torch processes that wait for each other by spinning would stand still.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 """Real Sentinel pixels beside the checkout; absent on most machines."""

@@ -1,34 +1,36 @@
 """Tiles → tar shards: whole or absent, resumable, the same bytes on one worker or many.
 
-What goes into which shard is decided by a plan before anything is read, so that it depends neither on the order of the
-samples nor on who is fastest. A shard is written aside, fsynced and renamed; then its journal entry, which says what it
-holds and how its bytes hash, so that a run that was cut off does only what is missing.
+A shard is written aside, fsynced and renamed; then its journal entry, so that a run that was cut off does only what is
+missing.
 """
 
-import hashlib
 import json
-import os
 import re
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import chain, pairwise
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geossl_data.bands import MEMBERS
 from geossl_data.errors import GeosslError, ReadError, ShardError, StorageError
-from geossl_data.files import atomic_path, remove_temporaries, sha256, write_text
+from geossl_data.files import atomic_path, sha256
 from geossl_data.progress import Progress, silent
-from geossl_data.records import SPLITS, Sample, Skipped, Split
-from geossl_data.scenes.items import rfc3339
-from geossl_data.shards.codec import CODECS, payload_nbytes
-from geossl_data.shards.manifest import SHARD_PATTERN, Entry, from_plain, member_notes, to_plain
+from geossl_data.records import Sample, Skipped
+from geossl_data.shards.cluster import on_cluster
+from geossl_data.shards.codec import CODECS
+from geossl_data.shards.journal import finished, remove_foreign, remove_unfinished, write_journal
+from geossl_data.shards.manifest import Entry
+from geossl_data.shards.plan import ShardPlan
+from geossl_data.shards.report import ShardReport
+from geossl_data.shards.statistics import Sums, look_sums, merge_sums
+from geossl_data.shards.tars import BLOCK
 from geossl_data.tiles.build import Tile
 from geossl_data.version import VERSION
 
@@ -36,97 +38,12 @@ Build = Callable[[Sample], Tile]
 """Sample → Tile; raises a GeosslError for a sample that has to be skipped."""
 BuildFactory = Callable[[], AbstractContextManager[Build]]
 """Opens what a Build needs and closes it again; picklable, so that a worker process can call it."""
-Sums = dict[str, tuple[int, float, float]]
-"""Per band: number of valid pixels, sum, sum of squares."""
 
 SCHEMA_VERSION = 1
-JOURNAL_FOLDER = ".journal"
-IN_FLIGHT_PER_WORKER = 2
 SECRET_PATTERN = re.compile(
     r"[?&](sig|token|x-amz-[a-z-]+|x-goog-[a-z-]+|signature|key)=|://[^/\s\"]*:[^/\s\"]*@", re.I
 )
 """What a signed URL or one with a password looks like."""
-
-_BLOCK = 512
-_JSON_ESTIMATE = 8 * _BLOCK
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardPlan:
-    """What one shard will hold, in order."""
-
-    name: str
-    """As in `train-000000`; the file adds `.tar`."""
-    split: Split
-    samples: tuple[Sample, ...]
-
-    @property
-    def digest(self) -> str:
-        """Hex digest of name and samples: two plans with the same digest write the same shard."""
-        text = json.dumps([self.name, [asdict(sample) for sample in self.samples]], sort_keys=True, default=rfc3339)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardReport:
-    """What one shard holds now."""
-
-    name: str
-    entries: tuple[Entry, ...]
-    skipped: tuple[Skipped, ...]
-    nbytes: int
-    """Size of the tar; 0 where every sample was skipped and there is none."""
-    sha256: str
-    sums: Sums
-    """Sums over the valid pixels of all its looks."""
-
-    @property
-    def file_name(self) -> str:
-        """The tar's name inside the shards folder."""
-        return f"{self.name}.tar"
-
-
-# ------------------------------------------------------------------------------------------------ plan
-
-
-def plan_shards(samples: Iterable[Sample], *, shard_mb: int, seed: int) -> list[ShardPlan]:
-    """Which sample goes into which shard: per split a shuffle over regions and dates, cut into equal counts.
-
-    The order is that of a hash of seed and key, so that neighbours in a shard are neighbours nowhere else, and it
-    depends on nothing but the set of samples. Shards of one split differ by one sample at most and are planned for
-    `shard_mb` megabytes. Raises ShardError when a key comes twice or sizes differ.
-    """
-    ranked = sorted(samples, key=lambda sample: (_rank(seed, sample.key), sample.key))
-    for before, after in pairwise(ranked):
-        if before.key == after.key:
-            raise ShardError(f"sample key {after.key} comes twice; keys name the members of a shard")
-    sizes = sorted({sample.place.size_px for sample in ranked})
-    if len(sizes) > 1:
-        raise ShardError(f"places of {sizes} px a side; one dataset has one size")
-    return [plan for split in SPLITS for plan in _plan_split(ranked, split, shard_mb * 1_000_000)]
-
-
-def _rank(seed: int, key: str) -> bytes:
-    return hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=16).digest()
-
-
-def _plan_split(ranked: Sequence[Sample], split: Split, shard_nbytes: int) -> list[ShardPlan]:
-    chosen = [sample for sample in ranked if sample.split == split]
-    count = min(len(chosen), -(-sum(map(estimated_nbytes, chosen)) // shard_nbytes))
-    edges = [position * len(chosen) // count for position in range(count + 1)] if count else [0]
-    return [
-        ShardPlan(name=f"{split}-{number:06d}", split=split, samples=tuple(chosen[start:stop]))
-        for number, (start, stop) in enumerate(pairwise(edges))
-    ]
-
-
-def estimated_nbytes(sample: Sample) -> int:
-    """About how many bytes a sample takes in a shard, if its looks have every member."""
-    sizes = [payload_nbytes(member.dtype, member.shape(sample.place.size_px)) for member in MEMBERS.values()]
-    return _JSON_ESTIMATE + len(sample.looks) * sum(2 * _BLOCK + nbytes for nbytes in sizes)
-
-
-# ------------------------------------------------------------------------------------------------ one shard
 
 
 def write_shard(
@@ -152,7 +69,7 @@ def write_shard(
         report = ShardReport(
             name=plan.name, entries=entries, skipped=tuple(skipped), nbytes=nbytes, sha256=digest, sums=sums
         )
-    write_text(_journal(folder, plan), _journal_text(report, plan, fingerprint))
+    write_journal(report, plan, folder, fingerprint=fingerprint)
     return report
 
 
@@ -247,7 +164,7 @@ def _write_tar(path: Path, file_name: str, groups: Iterable[_Group]) -> tuple[tu
             entries.append(_entry(group.tile, file_name, start, file.tell() - start))
             for look in group.tile.looks:
                 sums = merge_sums([sums, look_sums(look.members)])
-        file.write(b"\0" * (2 * _BLOCK))
+        file.write(b"\0" * (2 * BLOCK))
     return tuple(entries), sums
 
 
@@ -256,7 +173,7 @@ def _write_member(file: BinaryIO, name: str, data: bytes) -> None:
     info.size, info.mode, info.mtime = len(data), 0o644, 0
     file.write(info.tobuf(format=tarfile.GNU_FORMAT))
     file.write(data)
-    file.write(b"\0" * (-len(data) % _BLOCK))
+    file.write(b"\0" * (-len(data) % BLOCK))
 
 
 def _entry(tile: Tile, file_name: str, offset: int, nbytes: int) -> Entry:
@@ -291,137 +208,6 @@ def _entry(tile: Tile, file_name: str, offset: int, nbytes: int) -> Entry:
     )
 
 
-# ------------------------------------------------------------------------------------------------ statistics
-
-
-def look_sums(members: Mapping[str, NDArray[Any]]) -> Sums:
-    """Count, sum and sum of squares of the valid pixels of each band of the two sensors, in float64."""
-    sums: Sums = {}
-    for name, array in members.items():
-        member = MEMBERS[name]
-        if array.ndim == 3:
-            for band, values in zip(member.bands, array, strict=True):
-                valid = np.isfinite(values) if values.dtype.kind == "f" else values != 0
-                kept = values[valid].astype(np.float64)
-                sums[band] = (int(kept.size), float(kept.sum()), float(np.square(kept).sum()))
-    return sums
-
-
-def merge_sums(parts: Iterable[Sums]) -> Sums:
-    """Sums of several parts, added in the given order, so that the result has the same bits every time."""
-    total: Sums = {}
-    for part in parts:
-        for band, (count, first, second) in part.items():
-            before = total.get(band, (0, 0.0, 0.0))
-            total[band] = (before[0] + count, before[1] + first, before[2] + second)
-    return total
-
-
-def statistics(sums: Sums) -> dict[str, dict[str, float]]:
-    """Mean and (population) standard deviation of each band that has a valid pixel, with the pixel count."""
-    return {
-        band: {"mean": first / count, "std": max(second / count - (first / count) ** 2, 0.0) ** 0.5, "count": count}
-        for band, (count, first, second) in sums.items()
-        if count
-    }
-
-
-def manifest_notes(
-    reports: Sequence[ShardReport],
-    *,
-    fingerprint: str,
-    codec: str = "npy",
-    label_names: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The notes of the manifest for what the reports say was written; see `manifest.Manifest`.
-
-    Statistics are over the training split. Raises ShardError when nothing was written.
-    """
-    written = [report for report in reports if report.entries]
-    entries = [entry for report in written for entry in report.entries]
-    if not entries:
-        raise ShardError("no sample was written; see skipped.parquet for the reasons")
-    present = {name for entry in entries for names in entry.members for name in names}
-    training = [report.sums for report in written if report.entries[0].split == "train"]
-    return {
-        "codec": codec,
-        "size_px": entries[0].size_px,
-        "fingerprint": fingerprint,
-        "members": member_notes(sorted(present)),
-        "statistics": statistics(merge_sums(training)),
-        "label_names": dict(label_names or {}),
-        "shards": {
-            report.file_name: {
-                "nbytes": report.nbytes,
-                "sha256": report.sha256,
-                "n_samples": len(report.entries),
-            }
-            for report in written
-        },
-        "n_skipped": sum(len(report.skipped) for report in reports),
-    }
-
-
-# ------------------------------------------------------------------------------------------------ journal
-
-
-def _journal(folder: Path, plan: ShardPlan) -> Path:
-    return folder / JOURNAL_FOLDER / f"{plan.name}.json"
-
-
-def _journal_text(report: ShardReport, plan: ShardPlan, fingerprint: str) -> str:
-    content = {
-        "plan": plan.digest,
-        "fingerprint": fingerprint,
-        "entries": [to_plain(entry) for entry in report.entries],
-        "skipped": [asdict(row) for row in report.skipped],
-        "nbytes": report.nbytes,
-        "sha256": report.sha256,
-        "sums": {band: list(values) for band, values in report.sums.items()},
-    }
-    return json.dumps(content, sort_keys=True, allow_nan=False) + "\n"
-
-
-def finished(folder: Path, plan: ShardPlan, fingerprint: str) -> ShardReport | None:
-    """The report of a shard that stands finished, or None where it has to be written (again).
-
-    Finished means: its journal is of this plan and fingerprint, and the tar has the size and hash written there.
-    """
-    path = folder / f"{plan.name}.tar"
-    try:
-        content = json.loads(_journal(folder, plan).read_text(encoding="utf-8"))
-        if (content["plan"], content["fingerprint"]) != (plan.digest, fingerprint):
-            return None
-        report = ShardReport(
-            name=plan.name,
-            entries=tuple(from_plain(row) for row in content["entries"]),
-            skipped=tuple(Skipped(**row) for row in content["skipped"]),
-            nbytes=int(content["nbytes"]),
-            sha256=str(content["sha256"]),
-            sums={band: (int(n), float(first), float(second)) for band, (n, first, second) in content["sums"].items()},
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ShardError):
-        return None
-    if not report.entries:
-        return None if path.exists() else report
-    if not path.is_file() or path.stat().st_size != report.nbytes or sha256(path) != report.sha256:
-        return None
-    return report
-
-
-def _remove_foreign(folder: Path, plans: Sequence[ShardPlan]) -> None:
-    """Delete what an earlier, differently planned or interrupted run left in the shards folder."""
-    names = {plan.name for plan in plans}
-    remove_temporaries(folder)
-    remove_temporaries(folder / JOURNAL_FOLDER)
-    for path in (*folder.glob("*.tar"), *(folder / JOURNAL_FOLDER).glob("*.json")):
-        if SHARD_PATTERN.fullmatch(f"{path.stem}.tar") and path.stem not in names:
-            path.unlink(missing_ok=True)
-
-
-# ------------------------------------------------------------------------------------------------ all shards
-
-
 def write_shards(
     plans: Sequence[ShardPlan],
     folder: Path,
@@ -440,7 +226,7 @@ def write_shards(
     """
     if codec not in CODECS:
         raise ShardError(f"codec {codec!r} is not one of {sorted(CODECS)}")
-    _remove_foreign(folder, plans)
+    remove_foreign(folder, plans)
     reports: dict[str, ShardReport] = {}
     n_skipped = 0
     with progress("cutting looks", sum(len(plan.samples) for plan in plans)) as task:
@@ -459,8 +245,13 @@ def write_shards(
             else:
                 done(plan, standing, len(plan.samples))
         if todo and workers > 1:
-            for plan, report in _on_cluster(todo, folder, build_factory, min(workers, len(todo)), fingerprint, codec):
-                done(plan, report, len(plan.samples))
+            work = partial(_write_apart, folder.absolute(), build_factory, codec, fingerprint)
+            try:
+                with closing(on_cluster(work, todo, workers=min(workers, len(todo)))) as finishing:
+                    for plan, report in finishing:
+                        done(plan, report, len(plan.samples))
+            finally:
+                remove_unfinished(folder)
         elif todo:
             with build_factory() as build:
                 counted = _counting(build, task.advance)
@@ -479,85 +270,9 @@ def _counting(build: Build, advance: Callable[[float], None]) -> Build:
     return counted
 
 
-def _write_remotely(
-    plan: ShardPlan, folder: Path, build_factory: BuildFactory, codec: str, fingerprint: str
-) -> ShardReport | GeosslError:
-    """What a worker process runs. Run twice it does the same: a killed worker's shard is simply written again.
-
-    An expected error is returned, not raised: dask would print its traceback.
-    """
-    try:
-        with build_factory() as build:
-            return write_shard(plan, folder, build, codec=codec, fingerprint=fingerprint)
-    except GeosslError as error:
-        return error
-
-
-@contextmanager
-def _cluster(workers: int) -> Iterator[Any]:
-    """A client of a fresh cluster on the loopback interface, closed whatever happens."""
-    import logging
-
-    from distributed import Client, LocalCluster
-
-    # A nanny writes what its workers should see (one OpenMP thread, among others) into this process's environment.
-    before = dict(os.environ)
-    with ExitStack() as stack:
-        stack.callback(_restore_environment, before)
-        cluster = stack.enter_context(
-            LocalCluster(  # type: ignore[no-untyped-call]
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                silence_logs=logging.ERROR,
-            )
-        )
-        yield stack.enter_context(Client(cluster))  # type: ignore[no-untyped-call]
-
-
-def _restore_environment(before: Mapping[str, str]) -> None:
-    for name in set(os.environ) - set(before):
-        del os.environ[name]
-    os.environ.update(before)
-
-
-def _on_cluster(
-    plans: Sequence[ShardPlan],
-    folder: Path,
-    build_factory: BuildFactory,
-    workers: int,
-    fingerprint: str,
-    codec: str,
-) -> Iterator[tuple[ShardPlan, ShardReport]]:
-    """Plans with their reports, as they finish."""
-    from distributed import KilledWorker, as_completed
-
-    with _cluster(workers) as client:
-        todo = iter(plans)
-        running: dict[Any, ShardPlan] = {}
-
-        def submit(plan: ShardPlan) -> Any:
-            future = client.submit(
-                _write_remotely, plan, folder.absolute(), build_factory, codec, fingerprint, key=plan.name, pure=False
-            )
-            running[future] = plan
-            return future
-
-        first = [submit(plan) for _, plan in zip(range(workers * IN_FLIGHT_PER_WORKER), todo, strict=False)]
-        completed = as_completed(first)  # type: ignore[no-untyped-call]
-        for future in completed:
-            plan = running.pop(future)
-            try:
-                report = future.result()
-            except KilledWorker:
-                raise ShardError(
-                    f"{plan.name}: worker processes died while cutting it, often for want of memory; use fewer workers"
-                ) from None
-            if isinstance(report, GeosslError):
-                raise report
-            yield plan, report
-            following = next(todo, None)
-            if following is not None:
-                completed.add(submit(following))  # type: ignore[no-untyped-call]
+def _write_apart(
+    folder: Path, build_factory: BuildFactory, codec: str, fingerprint: str, plan: ShardPlan
+) -> ShardReport:
+    """What a worker process runs."""
+    with build_factory() as build:
+        return write_shard(plan, folder, build, codec=codec, fingerprint=fingerprint)

@@ -15,7 +15,9 @@ from geossl_data.bands import MEMBERS
 from geossl_data.grid import to_lonlat
 from geossl_data.records import Look, Place, Sample, Split
 from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER, write_manifest
-from geossl_data.shards.writer import ShardReport, manifest_notes, plan_shards, write_shards
+from geossl_data.shards.plan import ShardPlan, plan_shards
+from geossl_data.shards.report import ShardReport, manifest_notes
+from geossl_data.shards.writer import write_shards
 from geossl_data.tiles.build import Tile, TileLook
 from geossl_data.tiles.rasters import SkipError
 
@@ -102,6 +104,23 @@ def make_tile(sample: Sample) -> Tile:
     return Tile(sample=sample, looks=tuple(looks))
 
 
+def hashes_of(folder: Path) -> dict[str, str]:
+    """Hash of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def make_factory(build: Callable[[Sample], Tile]) -> Callable[[], Any]:
+    """The BuildFactory that opens nothing."""
+    return partial(nullcontext, build)
+
+
+def make_plans(count: int = 24) -> list[ShardPlan]:
+    """Plans of several shards of both splits, four looks a sample."""
+    samples = [make_sample(n, "train" if n % 4 else "val", size_px=60, n_looks=4) for n in range(count)]
+    return plan_shards(samples, shard_mb=1, seed=0)
+
+
 MakeSample = Callable[..., Sample]
 WriteDataset = Callable[..., list[ShardReport]]
 
@@ -122,6 +141,21 @@ def tile() -> Callable[[Sample], Tile]:
 
 
 @pytest.fixture
+def hashes() -> Callable[[Path], dict[str, str]]:
+    return hashes_of
+
+
+@pytest.fixture
+def factory() -> Callable[[Callable[[Sample], Tile]], Callable[[], Any]]:
+    return make_factory
+
+
+@pytest.fixture
+def plans() -> list[ShardPlan]:
+    return make_plans()
+
+
+@pytest.fixture
 def write_dataset() -> WriteDataset:
     """A function that writes shards and manifest of some samples and gives the reports."""
 
@@ -131,7 +165,7 @@ def write_dataset() -> WriteDataset:
         reports = write_shards(
             plan_shards(samples, shard_mb=1, seed=3),
             folder / SHARDS_FOLDER,
-            partial(nullcontext, build),
+            make_factory(build),
             fingerprint="f",
         )
         entries = [entry for report in reports for entry in report.entries]

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from geossl_data.recipe import (
+    MOST_REQUESTS,
     EvaluateOptions,
     FetchOptions,
+    PlacesOptions,
     PretrainOptions,
     Recipe,
     SampleOptions,
@@ -32,20 +34,36 @@ app = typer.Typer(
 
 FRESH = switch("fresh", "Start this stage over instead of going on.")
 JSON = switch("json", "Print the summary as one JSON object.")
-WORKERS = number("workers", 1, "Processes of a local dask cluster; the bytes written do not depend on it. [default: 1]")
+WORKERS = number("workers", 1, "Processes of a local dask cluster; the bytes written do not depend on it.")
 
 
-def _fetch(folder: Path, options: FetchOptions, *, fresh: bool, json: bool) -> None:
+DRY_RUN = switch("dry_run", "Print what would be asked for and what it would cost; ask nothing and write nothing.")
+MAX_REQUESTS = number("max_requests", MOST_REQUESTS, "Most requests that this run may make, repeats included.")
+
+
+def _fetch(folder: Path, options: FetchOptions, *, dry_run: bool, max_requests: int, fresh: bool, json: bool) -> None:
     from geossl_data import pipeline
 
-    report = pipeline.fetch(folder, options, fresh=fresh, progress=console.progress)
+    if dry_run:
+        report = pipeline.plan_fetch(folder, options)
+    else:
+        report = pipeline.fetch(folder, options, fresh=fresh, max_requests=max_requests, progress=console.progress)
     console.show(report, str(folder), as_json=json)
 
 
-def _sample(folder: Path, options: SampleOptions, *, fresh: bool, json: bool) -> None:
+ANYWHERE = switch(
+    "anywhere", "Draw places on land before any catalog is asked, into places.parquet for `geossl fetch --places`."
+)
+
+
+def _sample(folder: Path, options: SampleOptions, *, anywhere: bool, fresh: bool, json: bool) -> None:
     from geossl_data import pipeline
 
-    report = pipeline.sample(folder, options, fresh=fresh, progress=console.progress)
+    if anywhere:
+        places = PlacesOptions(**options.model_dump(exclude={"looks"}))
+        report = pipeline.draw_places(folder, places, fresh=fresh, progress=console.progress)
+    else:
+        report = pipeline.sample(folder, options, fresh=fresh, progress=console.progress)
     console.show(report, str(folder), as_json=json)
 
 
@@ -70,8 +88,8 @@ def _evaluate(folder: Path, options: EvaluateOptions, *, json: bool) -> None:
     console.show(report, str(folder), as_json=json)
 
 
-stage_command(app, FetchOptions, _fetch, extra=(FRESH, JSON))
-stage_command(app, SampleOptions, _sample, extra=(FRESH, JSON))
+stage_command(app, FetchOptions, _fetch, extra=(DRY_RUN, MAX_REQUESTS, FRESH, JSON))
+stage_command(app, SampleOptions, _sample, extra=(ANYWHERE, FRESH, JSON))
 stage_command(app, ShardOptions, _shard, extra=(WORKERS, FRESH, JSON))
 stage_command(app, PretrainOptions, _pretrain, extra=(FRESH, JSON))
 stage_command(app, EvaluateOptions, _evaluate, extra=(JSON,))

@@ -8,10 +8,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from geossl_data.progress import Task
@@ -145,6 +146,28 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def guard_output() -> None:
+    """From here on, log records and tracebacks are printed without signatures, passwords and keys."""
+    import logging
+
+    from geossl_data.scenes.redaction import RedactedRecord
+
+    logging.setLogRecordFactory(RedactedRecord)
+    sys.excepthook = _show_bug
+    threading.excepthook = _show_bug_of_thread
+
+
+def _show_bug(_kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from geossl_data.scenes.redaction import redacted_traceback
+
+    print(redacted_traceback(error.with_traceback(trace)), end="", file=sys.stderr)
+
+
+def _show_bug_of_thread(arguments: "threading.ExceptHookArgs") -> None:
+    if arguments.exc_value is not None and arguments.exc_type is not SystemExit:
+        _show_bug(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+
 def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     """Run a typer app and answer with the exit code: 0, or 1 with one line for what the user or the world has to mend.
 
@@ -158,6 +181,8 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     from geossl_data.errors import GeosslError
 
     signal.signal(signal.SIGTERM, _interrupt)
+    if arguments is None:
+        guard_output()
     try:
         if app(None if arguments is None else list(arguments), standalone_mode=False) == INTERRUPTED:
             raise KeyboardInterrupt
@@ -173,10 +198,19 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        warn(f"geossl: {error.filename}: {error.strerror}")
+        warn(f"geossl: {_shown(error.filename)}: {error.strerror}")
     else:
         return 0
+    finally:
+        if arguments is None:
+            sys.excepthook = _show_bug  # typer has put its own one there meanwhile
     return 1
+
+
+def _shown(filename: Any) -> str:
+    from geossl_data.scenes.redaction import redact_text
+
+    return redact_text(str(filename))
 
 
 def _one_line(text: str) -> str:

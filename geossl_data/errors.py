@@ -13,6 +13,14 @@ class CatalogError(GeosslError):
     """A catalog is unknown, cannot be reached, or answers with something that is not STAC."""
 
 
+class TruncatedSearch(CatalogError):  # noqa: N818 - the name under which scripts know it
+    """A catalog did not give all items of a search, and asking in smaller parts did not help."""
+
+
+class BudgetError(CatalogError):
+    """This process has made as many requests as it was allowed to."""
+
+
 class EmptyResultError(CatalogError):
     """A search or a match came back with nothing to go on with."""
 
@@ -27,6 +35,14 @@ class SamplingError(GeosslError):
 
 class ReadError(GeosslError):
     """A raster window could not be read whole and right; never replaced by zeros."""
+
+
+class TokenError(ReadError):
+    """No access token could be had for a storage account, or its tokens are refused."""
+
+
+class TokenAlreadyExpired(TokenError):  # noqa: N818 - the name under which scripts know it
+    """The token service hands out tokens whose time is over; the service or this machine's clock is wrong."""
 
 
 class ShardError(GeosslError):

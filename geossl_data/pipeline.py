@@ -8,16 +8,16 @@ input does nothing. A folder is worked on by one process at a time.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geossl_data import tables
 from geossl_data.bands import LABEL_BAND, LABEL_NODATA, S2_BANDS
-from geossl_data.errors import DatasetError, EmptyResultError, ReadError, RecipeError
-from geossl_data.files import exclusive, remove_folder, remove_temporaries, sha256, write_text
+from geossl_data.errors import DatasetError, EmptyResultError, ReadError, RecipeError, TokenError
+from geossl_data.files import LOCK_NAME, exclusive, remove_folder, remove_temporaries, sha256, write_text
 from geossl_data.grid import square_lonlat
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import (
@@ -25,6 +25,7 @@ from geossl_data.recipe import (
     SECTIONS,
     EvaluateOptions,
     FetchOptions,
+    PlacesOptions,
     PretrainOptions,
     Recipe,
     SampleOptions,
@@ -34,14 +35,19 @@ from geossl_data.recipe import (
     read_recipe,
     write_recipe,
 )
-from geossl_data.records import Pair, Sample, Scene, Skipped
+from geossl_data.records import SPLITS, Pair, Sample, Scene, Site, Skipped, Split
 
 if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from geossl_data.scenes.access import Access
+    from geossl_data.scenes.yields import YieldStep
     from geossl_data.shards.verify import Finding
 
 _LOG = logging.getLogger(__name__)
 
 SCENES, PAIRS, SAMPLES, SKIPPED = "scenes.parquet", "pairs.parquet", "samples.parquet", "skipped.parquet"
+YIELD, PLACES = "yield.csv", "places.parquet"
 SHARDS, MANIFEST, RUNS, LICENCE = "shards", "manifest.parquet", "runs", "LICENSE.txt"
 
 Stage = Literal["fetch", "sample", "shard"]
@@ -84,10 +90,19 @@ def _need(folder: Path, *names: str, stage: str) -> None:
 
 @contextmanager
 def _stage(folder: Path, section: Section) -> Iterator[None]:
-    """The folder is ours alone while the block runs; afterwards its recipe holds `section`."""
+    """The folder is ours alone while the block runs; afterwards its recipe holds `section`.
+
+    A folder that was not there before and in which nothing was written is gone again after an error.
+    """
+    made = not folder.exists()
     with exclusive(folder):
         remove_temporaries(folder)
-        yield
+        try:
+            yield
+        except BaseException:
+            if made and [entry.name for entry in folder.iterdir()] == [LOCK_NAME]:
+                remove_folder(folder)
+            raise
         write_recipe(folder / RECIPE_NAME, recipe_of(folder).with_section(section))
 
 
@@ -112,59 +127,220 @@ def _fingerprint(path: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
+# ---------------------------------------------------------------------------------------------------- places
+
+
+def draw_places(
+    folder: Path, options: PlacesOptions | None = None, *, fresh: bool = False, progress: Progress = silent
+) -> Report:
+    """Draw places on land before any catalog is asked: writes places.parquet, which `fetch` can search around."""
+    from geossl_data.sampling.anywhere import draw_places as draw
+    from geossl_data.sampling.anywhere import land_area_km2, site_square
+    from geossl_data.scenes.area import area_of
+
+    options = options or recipe_of(folder).places or PlacesOptions()
+    fingerprint = options.fingerprint()
+    area, path = area_of(options.bbox, options.area), folder / PLACES
+    if fresh or _fingerprint(path) != fingerprint:
+        with progress("drawing places") as task:
+            sites = draw(
+                options.count,
+                size=options.size,
+                strategy=options.strategy,
+                area=area,
+                allocation=options.allocation,
+                min_distance_km=options.min_distance_km,
+                block_km=options.block_km,
+                buffer_km=options.buffer_km,
+                val=options.val,
+                test=options.test,
+                seed=options.seed,
+            )
+            task.advance(note=f"{len(sites)} places")
+        with _stage(folder, options):
+            notes = {"fingerprint": fingerprint, "land_km2": land_area_km2(area)}
+            tables.write_table(path, sites, Site, geometry=site_square, metadata=notes)
+        return _places_report(path, fresh=True)
+    return _places_report(path, fresh=False)
+
+
+def _places_report(path: Path, *, fresh: bool) -> Report:
+    sites = tables.read_table(path, Site)
+    splits = Counter(site.split for site in sites)
+    facts = {"places drawn": len(sites), "train / val / test": _per_split(splits)}
+    drawn = Counter(site.stratum for site in sites)
+    land = tables.read_metadata(path)["land_km2"]
+    rows = [(name, f"{land[name]:,.0f}", str(drawn[name])) for name in sorted(land)]
+    return Report(
+        stage="sample --anywhere",
+        fresh=fresh,
+        facts=facts,
+        table=(("stratum", "land, km²", "drawn"), *rows),
+        hints=(f"geossl fetch --places {path} --from … --to …",),
+    )
+
+
+def _per_split(splits: Mapping[Split, int]) -> str:
+    return " / ".join(str(splits[split]) for split in SPLITS)
+
+
 # ---------------------------------------------------------------------------------------------------- fetch
+
+
+_FETCH_PATHS = ("catalog", "area", "places")
 
 
 def resolved(options: FetchOptions, base: Path) -> FetchOptions:
     """Fetch options whose local paths are absolute: relative ones are looked up below `base`."""
     changes: dict[str, Any] = {}
-    for name in ("catalog", "area"):
+    for name in _FETCH_PATHS:
         value = getattr(options, name)
         if value is not None and "://" not in value and (base / value).exists():
             changes[name] = str((base / value).resolve())
     return options.model_copy(update=changes)
 
 
-def _by_content(options: FetchOptions) -> FetchOptions:
+def _by_content(folder: Path, options: FetchOptions) -> FetchOptions:
     """The same options with local files named by what they hold, so that a moved catalog is the same catalog."""
-    paths = {name: Path(value) for name in ("catalog", "area") if (value := getattr(options, name)) is not None}
+    paths = {name: Path(value) for name in _FETCH_PATHS if (value := getattr(options, name)) is not None}
+    places = _places_of(folder, options)
+    paths |= {} if places is None else {"places": places}
     return options.model_copy(update={name: sha256(path) for name, path in paths.items() if path.is_file()})
 
 
-def fetch(
-    folder: Path, options: FetchOptions | None = None, *, fresh: bool = False, progress: Progress = silent
-) -> Report:
-    """Search the catalog and match the two sensors: writes scenes.parquet and pairs.parquet.
+def _places_of(folder: Path, options: FetchOptions) -> Path | None:
+    """The table of places to search around; one of the folder's own is named relative to it."""
+    if options.places is None:
+        return None
+    own = folder / options.places
+    return own if own.is_file() else Path(options.places)
 
-    options: None takes the folder's recipe, or the defaults. Raises EmptyResultError when nothing is found or nothing
-    matches; the folder is then left as it was.
-    """
-    from geossl_data.scenes import area, matching, search, store
+
+def _searched_area(folder: Path, options: FetchOptions) -> "BaseGeometry | None":
+    from geossl_data.scenes.area import area_of, area_of_places
+
+    places = _places_of(folder, options)
+    return area_of(options.bbox, options.area) if places is None else area_of_places(places)
+
+
+def _portable(folder: Path, options: FetchOptions) -> FetchOptions:
+    """The same options, with the folder's own table of places named so that the folder can be moved."""
+    own = options.places is not None and Path(options.places).resolve() == (folder / PLACES).resolve()
+    return options.model_copy(update={"places": PLACES}) if own else options
+
+
+def plan_fetch(folder: Path, options: FetchOptions | None = None) -> Report:
+    """What `fetch` would ask a catalog for, and about what it would cost; asks nothing and writes nothing."""
+    from geossl_data.scenes.plan import plan_search
+    from geossl_data.scenes.providers import provider_for
+    from geossl_data.scenes.query import Query, midnight
 
     options = resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd())
-    fingerprint = _by_content(options).fingerprint()
+    provider = provider_for(options.catalog)
+    if provider.url is None:
+        location = provider.snapshot or options.catalog
+        facts: dict[str, Any] = {"catalog": location, "requests": "none to a STAC API: the items are in files"}
+        return Report(stage="fetch --dry-run", fresh=True, facts=facts)
+    query = Query(
+        area=_searched_area(folder, options),
+        start=midnight(options.start),
+        end=midnight(options.end, days=1),
+        margin=parse_duration(options.max_gap),
+        max_cloud=options.max_cloud,
+        s2=options.s2,
+        s1=options.s1,
+    )
+    plan = plan_search(provider, query)
+    rows = []
+    for collection in dict.fromkeys(question.collection for question in plan.questions):
+        asked = [question for question in plan.questions if question.collection == collection]
+        days = max((question.end - question.start).total_seconds() / 86400 for question in asked)
+        expected = sum(question.expected for question in asked)
+        rows.append((collection, str(len(asked)), f"{days:.0f}", f"{expected:.0f}"))
+    return Report(
+        stage="fetch --dry-run",
+        fresh=True,
+        facts={
+            "catalog": f"{provider.name} ({provider.url})",
+            "queries": len(plan.questions),
+            "expected items": f"about {plan.expected_items:,}, from how often the satellites pass",
+            "expected requests": f"about {plan.expected_requests:,}, {provider.page_size} items a page",
+            "expected time": f"at least {plan.expected_seconds:.0f} s, {provider.concurrency} requests at a time",
+        },
+        table=(("collection", "queries", "longest window, days", "expected items"), *rows),
+    )
+
+
+def fetch(
+    folder: Path,
+    options: FetchOptions | None = None,
+    *,
+    fresh: bool = False,
+    max_requests: int | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Search the catalog and match the two sensors: writes scenes.parquet, pairs.parquet and yield.csv.
+
+    options: None takes the folder's recipe, or the defaults. max_requests: how many requests this process may make;
+    None leaves the budget as it is. An interrupted search of an API goes on where it stopped. Raises EmptyResultError
+    when nothing is found or nothing matches; the folder is then left as it was.
+    """
+    from geossl_data.scenes import limits, matching, search, store
+    from geossl_data.scenes.journal import JOURNAL_NAME, holds_answers
+    from geossl_data.scenes.providers import provider_for
+    from geossl_data.scenes.signing import Signer
+
+    options = _portable(folder, resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd()))
+    fingerprint = _by_content(folder, options).fingerprint()
     if not fresh and _fingerprint(folder / PAIRS) == fingerprint == _fingerprint(folder / SCENES):
         return _fetch_report(folder, fresh=False)
-    found = search.search(
-        options.catalog,
-        area=area.area_of(options.bbox, options.area),
-        start=options.start,
-        end=options.end,
-        max_cloud=options.max_cloud,
-        unknown_baseline=options.unknown_baseline,
-        progress=progress,
-    )
-    s2 = [scene for scene in found.scenes if scene.sensor == "s2"]
-    s1 = [scene for scene in found.scenes if scene.sensor == "s1"]
-    pairs = matching.match(s2, s1, max_gap=parse_duration(options.max_gap), orbit=options.orbit)
-    if not pairs:
-        raise EmptyResultError(_no_pairs(s2, s1, options, found.skipped))
+    if max_requests is not None:
+        limits.BUDGET.grant(max_requests)
+    area, max_gap = _searched_area(folder, options), parse_duration(options.max_gap)
+    journal = folder / JOURNAL_NAME
     with _stage(folder, options):
-        notes = {"fingerprint": fingerprint, "n_s2": len(s2), "n_s1": len(s1)}
+        if fresh:
+            remove_folder(journal)
+        try:
+            found = search.search(
+                options.catalog,
+                area=area,
+                start=options.start,
+                end=options.end,
+                max_cloud=options.max_cloud,
+                margin=max_gap,
+                s2=options.s2,
+                s1=options.s1,
+                unknown_baseline=options.unknown_baseline,
+                journal_folder=journal,
+                sign=Signer(provider_for(options.catalog).tokens),
+                progress=progress,
+            )
+            s2 = [scene for scene in found.scenes if scene.sensor == "s2"]
+            s1 = [scene for scene in found.scenes if scene.sensor == "s1"]
+            with progress("matching") as task:
+                pairs = matching.match(s2, s1, max_gap=max_gap, orbit=options.orbit)
+                task.advance(note=f"{len(pairs)} pairs")
+            if not pairs:
+                raise EmptyResultError(_no_pairs(s2, s1, options, found.skipped))
+        except BaseException as error:
+            if isinstance(error, EmptyResultError) or not holds_answers(journal):
+                remove_folder(journal)
+            raise
+        notes = {"fingerprint": fingerprint, "n_s2": len(s2), "n_s1": len(s1), "tie": options.tie}
         store.write_scenes(folder / SCENES, found, metadata=notes)
-        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes)
+        curve = matching.yield_curve(pairs, len(s2), max_gap)
+        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes | {"yield": [asdict(step) for step in curve]})
+        write_text(folder / YIELD, _yield_csv(curve))
         _write_skipped(folder, "fetch", found.skipped)
+        remove_folder(journal)
     return _fetch_report(folder, fresh=True)
+
+
+def _yield_csv(curve: "Sequence[YieldStep]") -> str:
+    rows = ["max_gap_hours,s2_with_partner,share,pairs"]
+    rows += [f"{step.max_gap_hours:g},{step.n_s2_with_partner},{step.share:.6f},{step.n_pairs}" for step in curve]
+    return "\n".join(rows) + "\n"
 
 
 def _no_pairs(s2: Sequence[Scene], s1: Sequence[Scene], options: FetchOptions, skipped: Sequence[Skipped]) -> str:
@@ -191,13 +367,22 @@ def _fetch_report(folder: Path, *, fresh: bool) -> Report:
         "Sentinel-2 scenes with a partner": f"{100 * yield_share(pairs, notes['n_s2']):.0f} %",
         "median gap": f"{gaps[len(gaps) // 2]:.1f} h",
     }
+    rows = [
+        (_gap_text(step["max_gap_hours"]), f"{step['n_pairs']:,}", f"{100 * step['share']:.0f} %")
+        for step in notes["yield"]
+    ]
     return Report(
         stage="fetch",
         fresh=fresh,
         facts=facts,
         skipped=_skipped_counts(folder, "fetch"),
+        table=(("gap up to", "pairs", "Sentinel-2 scenes with a partner"), *rows),
         hints=("geossl sample --strategy geography",),
     )
+
+
+def _gap_text(hours: float) -> str:
+    return f"{hours:g} h" if hours < 48 else f"{hours / 24:g} d"
 
 
 # ---------------------------------------------------------------------------------------------------- sample
@@ -209,13 +394,19 @@ def sample(
     """Draw places among the pairs: writes samples.parquet.
 
     options: None takes the folder's recipe, or the defaults. Pixel grids that the catalog does not state are read
-    from the files' headers.
+    from the files' headers. Where the scenes were searched around places, only these are drawn, in their own size.
     """
     from geossl_data.sampling.draw import draw_samples
+    from geossl_data.scenes.area import area_of
     from geossl_data.scenes.store import read_scenes
 
     _need(folder, SCENES, PAIRS, stage="fetch")
+    fetched = recipe_of(folder).fetch or FetchOptions()
+    places = _places_of(folder, fetched)
+    sites = None if places is None else tables.read_table(places, Site)
     options = options or recipe_of(folder).sample or SampleOptions()
+    if sites and options.size == SampleOptions().size:
+        options = options.model_copy(update={"size": sites[0].size_px})
     fingerprint = options.fingerprint(_fingerprint(folder / PAIRS) or "")
     if not fresh and _fingerprint(folder / SAMPLES) == fingerprint:
         return _sample_report(folder, fresh=False)
@@ -223,7 +414,10 @@ def sample(
     with progress("reading scenes") as task:
         scenes = read_scenes(folder / SCENES)
         task.advance()
-    scenes, unreadable = _with_grids(scenes, {pair.s2_id for pair in pairs}, progress)
+    scenes, unreadable = _with_grids(
+        folder, scenes, {s2_id for pair in pairs for s2_id in (pair.s2_id, *pair.s2_more)}, progress
+    )
+    inside = area_of(options.bbox, options.area)
     with progress("drawing places") as task:
         drawn = draw_samples(
             scenes,
@@ -231,6 +425,9 @@ def sample(
             strategy=options.strategy,
             count=options.count,
             looks=options.looks,
+            tie=fetched.tie,
+            area=inside if inside is not None or sites is not None else _searched_area(folder, fetched),
+            sites=sites,
             size=options.size,
             allocation=options.allocation,
             min_distance_km=options.min_distance_km,
@@ -258,7 +455,9 @@ def _footprint(drawn: Sample) -> Any:
     return square_lonlat(drawn.place.epsg, drawn.place.x, drawn.place.y, drawn.place.side_m)
 
 
-def _with_grids(scenes: Sequence[Scene], s2_ids: set[str], progress: Progress) -> tuple[list[Scene], list[Skipped]]:
+def _with_grids(
+    folder: Path, scenes: Sequence[Scene], s2_ids: set[str], progress: Progress
+) -> tuple[list[Scene], list[Skipped]]:
     """The scenes with a pixel grid for every Sentinel-2 band, read from the files where the catalog states none."""
     from geossl_data.tiles.rasters import Rasters
 
@@ -270,8 +469,7 @@ def _with_grids(scenes: Sequence[Scene], s2_ids: set[str], progress: Progress) -
         return list(scenes), []
     filled: dict[str, Scene] = {}
     skipped: list[Skipped] = []
-    with _rasters() as rasters, progress("reading headers", total=len(missing)) as task:
-        assert isinstance(rasters, Rasters)
+    with Rasters(access=_access(folder)) as rasters, progress("reading headers", total=len(missing)) as task:
         for scene in missing:
             grids = dict(scene.grids)
             try:
@@ -281,17 +479,23 @@ def _with_grids(scenes: Sequence[Scene], s2_ids: set[str], progress: Progress) -
                         if grid is not None:
                             grids[band] = grid
                 filled[scene.id] = replace(scene, grids=grids)
+            except TokenError:
+                raise
             except ReadError as error:
-                skipped.append(Skipped(stage="sample", id=scene.id, reason="read-failed", detail=str(error)))
+                reason = getattr(error, "reason", "read-failed")
+                skipped.append(Skipped(stage="sample", id=scene.id, reason=reason, detail=str(error)))
             task.advance()
     return [filled.get(scene.id, scene) for scene in scenes], skipped
 
 
-def _rasters() -> Any:
-    from geossl_data.scenes.signing import sign
-    from geossl_data.tiles.rasters import Rasters
+def _access(folder: Path) -> "Access":
+    """What opens the files of a folder's scenes: signed as their catalog says."""
+    from geossl_data.scenes.access import Access
+    from geossl_data.scenes.signing import Signer
+    from geossl_data.scenes.store import provider_of
 
-    return Rasters(sign=sign)
+    base = str(tables.read_metadata(folder / SCENES).get("base", ""))
+    return Access(Signer(provider_of(folder / SCENES).tokens), base=base)
 
 
 def _sample_report(folder: Path, *, fresh: bool) -> Report:
@@ -304,7 +508,7 @@ def _sample_report(folder: Path, *, fresh: bool) -> Report:
         "candidate places": notes["n_candidates"],
         "places drawn": len(samples),
         "looks": sum(len(row.looks) for row in samples),
-        "train / val / test": " / ".join(str(splits[split]) for split in ("train", "val", "test")),
+        "train / val / test": _per_split(splits),
     }
     if notes["n_without_looks"]:
         facts["without the dates"] = notes["n_without_looks"]
@@ -330,6 +534,8 @@ class TileFactory:
     folder: Path
     min_valid: float
     catalog_base: str | None
+    access: "Access"
+    """Sent to other processes, it shares this one's tokens with them."""
 
     @contextmanager
     def __call__(self) -> Iterator[Any]:
@@ -338,11 +544,12 @@ class TileFactory:
 
         from geossl_data.scenes.store import read_scenes
         from geossl_data.tiles.build import build_tile
+        from geossl_data.tiles.rasters import Rasters
 
         scenes = read_scenes(self.folder / SCENES)
         labels = [scene for scene in scenes if scene.sensor == "label"]
         by_id = {scene.id: scene for scene in scenes}
-        with _rasters() as rasters:
+        with Rasters(access=self.access) as rasters:
             yield partial(
                 build_tile,
                 scenes=by_id,
@@ -387,11 +594,12 @@ def shard(
             "`geossl shard --fresh` deletes them and starts over"
         )
     samples = tables.read_table(folder / SAMPLES, Sample)
-    catalog = recipe.fetch.catalog if recipe.fetch else ""
+    base = str(tables.read_metadata(folder / SCENES).get("base", ""))
     factory = TileFactory(
         folder=folder,
         min_valid=options.min_valid,
-        catalog_base=str(Path(catalog).parent) if Path(catalog).is_file() else None,
+        catalog_base=None if "://" in base or not base else base,
+        access=_access(folder),
     )
     with _stage(folder, options):
         plans = plan_shards(samples, shard_mb=options.shard_mb, seed=recipe.sample.seed if recipe.sample else 0)
@@ -536,7 +744,14 @@ def evaluate(folder: Path, options: EvaluateOptions | None = None, *, progress: 
 
 # ---------------------------------------------------------------------------------------------------- replay
 
-_STAGE_FUNCTIONS = {"fetch": fetch, "sample": sample, "shard": shard, "pretrain": pretrain, "evaluate": evaluate}
+_STAGE_FUNCTIONS = {
+    "places": draw_places,
+    "fetch": fetch,
+    "sample": sample,
+    "shard": shard,
+    "pretrain": pretrain,
+    "evaluate": evaluate,
+}
 
 
 def run(recipe_path: Path, folder: Path, *, workers: int = 1, progress: Progress = silent) -> Iterator[Report]:
@@ -551,7 +766,8 @@ def run(recipe_path: Path, folder: Path, *, workers: int = 1, progress: Progress
     for name in present:
         options: Any = getattr(recipe, name)
         if name == "fetch":
-            options = resolved(options, recipe_path.resolve().parent)
+            own = {} if recipe.places is None else {"places": options.places}  # drawn anew in the folder itself
+            options = resolved(options, recipe_path.resolve().parent).model_copy(update=own)
         extra: dict[str, Any] = {"workers": workers} if name == "shard" else {}
         yield _STAGE_FUNCTIONS[name](folder, options, progress=progress, **extra)  # type: ignore[operator]
 

@@ -9,16 +9,18 @@ import json
 import re
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from geossl_data.errors import RecipeError
 from geossl_data.files import write_text
 from geossl_data.version import VERSION
 
 RECIPE_NAME = "recipe.yaml"
+MOST_REQUESTS = 50_000
+"""Requests that one `geossl fetch` may make unless told otherwise; results do not depend on it."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h)")
 
@@ -42,6 +44,18 @@ def _checked_duration(value: Any) -> Any:
 
 
 Duration = Annotated[str, BeforeValidator(_checked_duration)]
+
+
+def _on_earth(value: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+    if value is not None:
+        west, south, east, north = value
+        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
+            raise ValueError(f"{value} is not west south east north in degrees")
+    return value
+
+
+Bbox = Annotated[tuple[float, float, float, float] | None, AfterValidator(_on_earth)]
+"""West, south, east, north in degrees; west > east crosses the antimeridian."""
 
 
 class Section(BaseModel):
@@ -70,44 +84,49 @@ class FetchOptions(Section):
 
     catalog: str = Field(
         "planetary-computer",
-        description="Catalog name (planetary-computer, earth-search), STAC API URL, or stac-geoparquet file.",
+        description="Catalog name (planetary-computer, earth-search, cdse), STAC API URL, or stac-geoparquet: a file, "
+        "a folder, or a URL (https, s3, gs, az).",
     )
-    bbox: tuple[float, float, float, float] | None = Field(
+    bbox: Bbox = Field(
         None, description="West, south, east and north edge in degrees; west > east crosses the antimeridian."
     )
     area: str | None = Field(None, description="Vector file whose polygons bound the search, instead of --bbox.")
+    places: str | None = Field(
+        None, description="Table of places to search around, as `geossl sample --anywhere` writes, instead of --bbox."
+    )
     start: date | None = Field(None, alias="from", description="First day, UTC. Needed for a STAC API.")
     end: date | None = Field(None, alias="to", description="Last day, UTC, included. Needed for a STAC API.")
+    s2: Literal["L2A", "L1C"] = Field("L2A", description="Sentinel-2 level: surface or top-of-atmosphere reflectance.")
+    s1: Literal["RTC", "GRD"] = Field(
+        "RTC", description="Sentinel-1 product: RTC is terrain-corrected; GRD needs usable georeferencing."
+    )
     max_cloud: float = Field(30.0, ge=0, le=100, description="Largest cloud cover of a whole Sentinel-2 scene, %.")
     max_gap: Duration = Field("3d", description="Largest time between the two sensors: days or hours, as in 3d or 36h.")
-    orbit: Literal["any", "ascending", "descending"] = Field("any", description="Sentinel-1 pass direction to accept.")
+    orbit: Literal["any", "ascending", "descending", "same-relative", "auto"] = Field(
+        "any",
+        description="Sentinel-1 passes to accept: any, one direction, for each tile the one relative orbit that gives "
+        "most pairs (same-relative), or for each tile the direction that does (auto).",
+    )
+    tie: Literal["nearest", "clearest"] = Field(
+        "clearest",
+        description="Which of several pairs a look takes: the one nearest in time, or the clearest Sentinel-2 scene.",
+    )
     unknown_baseline: Literal["skip", "as-stored"] = Field(
         "skip",
         description="Sentinel-2 items that state no processing baseline: skip them, or take their numbers as stored.",
     )
 
-    @field_validator("bbox")
-    @classmethod
-    def _bbox_on_earth(cls, value: tuple[float, float, float, float] | None) -> Any:
-        if value is not None:
-            west, south, east, north = value
-            if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90 and west != east):
-                raise ValueError(f"{value} is not west south east north in degrees")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> "FetchOptions":
-        if self.bbox is not None and self.area is not None:
-            raise ValueError("bbox and area exclude each other; give one")
+        if sum(value is not None for value in (self.bbox, self.area, self.places)) > 1:
+            raise ValueError("bbox, area and places exclude each other; give one")
         if self.start is not None and self.end is not None and self.end < self.start:
             raise ValueError(f"to ({self.end}) lies before from ({self.start})")
         return self
 
 
-class SampleOptions(Section):
-    name: ClassVar[str] = "sample"
-    summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
-    example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
+class DrawOptions(Section):
+    """What drawing places has in common, with a catalog and without one."""
 
     strategy: Literal["uniform", "geography"] = Field(
         "geography",
@@ -116,11 +135,8 @@ class SampleOptions(Section):
     count: int | None = Field(
         None, ge=1, description="Places to draw; an error where there are fewer. Left out: all there are, up to 1000."
     )
-    looks: Literal["single", "seasons", "long"] = Field(
-        "single",
-        description="single: the clearest date; seasons: up to 4 dates spread over one year; long: the same 4 seasons "
-        "in the first and in the last year.",
-    )
+    bbox: Bbox = Field(None, description="Only places centred in west, south, east, north, degrees.")
+    area: str | None = Field(None, description="Vector file; only places centred in its polygons, instead of --bbox.")
     size: int = Field(264, ge=12, le=2046, description="Side of a place in 10 m pixels; a multiple of 6.")
     allocation: Literal["equal", "sqrt", "proportional"] = Field(
         "sqrt", description="How geography shares the count among strata of n candidates: like 1, √n or n."
@@ -137,12 +153,32 @@ class SampleOptions(Section):
     seed: int = Field(0, ge=0, description="Seed of every draw, of the splits and of the shuffle into shards.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> "SampleOptions":
+    def _consistent(self) -> Self:
         if self.size % 6:
             raise ValueError(f"size {self.size} is not a multiple of 6; try {self.size // 6 * 6 or 6}")
         if self.val + self.test >= 1:
             raise ValueError("val + test leave nothing to train on")
+        if self.bbox is not None and self.area is not None:
+            raise ValueError("bbox and area exclude each other; give one")
         return self
+
+
+class PlacesOptions(DrawOptions):
+    name: ClassVar[str] = "places"
+    summary: ClassVar[str] = "Draw places on land before any catalog is asked (geossl sample --anywhere)."
+    example: ClassVar[str] = "geossl sample world --anywhere --count 2000"
+
+
+class SampleOptions(DrawOptions):
+    name: ClassVar[str] = "sample"
+    summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
+    example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
+
+    looks: Literal["single", "seasons", "long"] = Field(
+        "single",
+        description="single: the clearest date; seasons: up to 4 dates spread over one year; long: the same 4 seasons "
+        "in the first and in the last year.",
+    )
 
 
 class ShardOptions(Section):
@@ -195,7 +231,14 @@ class EvaluateOptions(Section):
     seed: int = Field(0, ge=0, description="Seed of the random encoder.")
 
 
-SECTIONS: tuple[type[Section], ...] = (FetchOptions, SampleOptions, ShardOptions, PretrainOptions, EvaluateOptions)
+SECTIONS: tuple[type[Section], ...] = (
+    PlacesOptions,
+    FetchOptions,
+    SampleOptions,
+    ShardOptions,
+    PretrainOptions,
+    EvaluateOptions,
+)
 
 
 class Recipe(BaseModel):
@@ -204,6 +247,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     geossl: str = Field(VERSION, description="Version that wrote this recipe.")
+    places: PlacesOptions | None = None
     fetch: FetchOptions | None = None
     sample: SampleOptions | None = None
     shard: ShardOptions | None = None
@@ -216,8 +260,8 @@ class Recipe(BaseModel):
 
     @classmethod
     def complete(cls) -> "Recipe":
-        """All sections with their defaults."""
-        return cls.model_validate({kind.name: kind() for kind in SECTIONS})
+        """All sections with their defaults, but for places, which only a fetch that names them has a use for."""
+        return cls.model_validate({kind.name: kind() for kind in SECTIONS if kind is not PlacesOptions})
 
 
 def make_section(kind: type[Section], values: dict[str, Any]) -> Section:

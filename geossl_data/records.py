@@ -71,7 +71,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A Sentinel-2 scene and a Sentinel-1 scene that sees the same ground near it in time."""
+    """A Sentinel-2 scene and the Sentinel-1 scene, or frames of one pass, that see its ground near it in time."""
 
     s2_id: str
     s1_id: str
@@ -82,9 +82,15 @@ class Pair:
     overlap: float
     """Shared footprint area over the smaller footprint, in (0, 1]."""
     rank: int
-    """0 for the Sentinel-1 scene nearest in time to this Sentinel-2 scene, then 1, 2, …"""
+    """0 for the Sentinel-1 pass nearest in time to this Sentinel-2 scene, then 1, 2, …"""
     n_candidates: int
-    """How many Sentinel-1 scenes qualified for this Sentinel-2 scene."""
+    """How many Sentinel-1 passes qualified for this Sentinel-2 scene."""
+    s1_more: tuple[str, ...] = ()
+    """Further frames of the same Sentinel-1 pass, in time order; together they cover what `s1_id` alone does not."""
+    s2_more: tuple[str, ...] = ()
+    """Further parts of the same Sentinel-2 acquisition and tile (two ground stations), in time order."""
+    s1_platform: str | None = None
+    s2_platform: str | None = None
     s1_orbit_state: OrbitState | None = None
     s1_relative_orbit: int | None = None
     s2_relative_orbit: int | None = None
@@ -134,6 +140,42 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a place shall be, drawn before any catalog was asked: only a scene's grid makes it a Place."""
+
+    key: str
+    """Unique name among the sites of a draw: cell and eight hex digits of the exact position."""
+    lon: float
+    """Centre, degrees east, in [-180, 180)."""
+    lat: float
+    """Centre, degrees north."""
+    size_px: int
+    """Side in 10 m pixels; a multiple of 6."""
+    cell: str
+    """Cell of the 10 km equal-spacing grid that holds the centre."""
+    stratum: str
+    """The class of ground that the allocation counted this site in."""
+    weight: float
+    """Importance weight: proportional to one over the inclusion probability, mean 1."""
+    inclusion_probability: float
+    """Chance of a spot of land in the stratum to lie in a drawn square, in (0, 1]."""
+    split: Split
+    block: str
+    """Spatial block that decided the split."""
+
+    def __post_init__(self) -> None:
+        _require(KEY_PATTERN.fullmatch(self.key) is not None, f"site key {self.key!r} is not {KEY_PATTERN.pattern}")
+        _require(-180 <= self.lon < 180, f"{self.key}: longitude {self.lon} is not in [-180, 180)")
+        _require(-90 <= self.lat <= 90, f"{self.key}: latitude {self.lat} is not in [-90, 90]")
+        _require(
+            self.size_px > 0 and self.size_px % SIZE_STEP_PX == 0,
+            f"{self.key}: size {self.size_px} px is not a positive multiple of {SIZE_STEP_PX}",
+        )
+        _require(self.split in SPLITS, f"{self.key}: split {self.split!r} is not one of {SPLITS}")
+        _require(0 < self.inclusion_probability <= 1, f"{self.key}: inclusion probability out of (0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One pair seen at one place."""
 
@@ -143,6 +185,10 @@ class Look:
     """Sentinel-2 sensing time."""
     gap_hours: float
     """Sentinel-1 minus Sentinel-2 acquisition time."""
+    s1_more: tuple[str, ...] = ()
+    """Further frames of the same Sentinel-1 pass, needed where `s1_id` alone does not cover the place."""
+    s2_more: tuple[str, ...] = ()
+    """Further parts of the same Sentinel-2 acquisition and tile, needed likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

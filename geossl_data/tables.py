@@ -133,7 +133,10 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     Raises DatasetError when the file is absent, is not Parquet, or lacks a column of the record.
     """
     table = open_parquet(path, columns=[entry.name for entry in schema(kind)])
-    return [_record(kind, row) for row in table.to_pylist()]
+    try:
+        return [_record(kind, row) for row in table.to_pylist()]
+    except KeyError as error:
+        raise DatasetError(f"{path}: has no {error}; another version wrote it: run its stage with --fresh") from None
 
 
 def open_parquet(path: Path, columns: Iterable[str] | None = None) -> pa.Table:

@@ -1,5 +1,6 @@
 """Tables: what goes in comes out, as a map where there is a place, with the same bytes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def test_any_text_survives(tmp_path: Path, texts: list[tuple[str, str]]) -> None
     rows = [Skipped(stage=stage, id=text, reason="r", detail=text[::-1]) for text, stage in texts]  # type: ignore[arg-type]
     write_table(tmp_path / "t.parquet", rows, Skipped)
     assert read_table(tmp_path / "t.parquet", Skipped) == rows
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(st.lists(st.text(max_size=9), max_size=3), st.lists(st.text(max_size=9), max_size=3))
+def test_lists_of_ids_survive(tmp_path: Path, s1_more: list[str], s2_more: list[str]) -> None:
+    """In a column of their own, and inside the structs of a list."""
+    more = {"s1_more": tuple(s1_more), "s2_more": tuple(s2_more)}
+    given = {"s2_id": "a", "s1_id": "b", "gap_hours": 0.5, **more}
+    pair = Pair(**given, s2_acquired=TIME, s1_acquired=TIME, overlap=1.0, rank=0, n_candidates=1)
+    write_table(tmp_path / "pairs.parquet", [pair, replace(pair, s1_more=(), s2_more=())], Pair)
+    assert read_table(tmp_path / "pairs.parquet", Pair) == [pair, replace(pair, s1_more=(), s2_more=())]
+    rows = [replace(sample("a"), looks=(Look(**given, acquired=TIME),)), sample("b")]
+    write_table(tmp_path / "samples.parquet", rows, Sample)
+    assert read_table(tmp_path / "samples.parquet", Sample) == rows
 
 
 def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:

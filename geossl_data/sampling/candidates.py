@@ -1,27 +1,44 @@
-"""Pairs → candidate places: every square of ground that at least one pair covers fully.
+"""Pairs → candidate places: squares of ground that at least one pair covers fully.
 
 The squares of one Sentinel-2 tile lie side by side on the tile's own grid, their corners multiples of 60 m from the
-coarsest band's origin, so that every band has whole pixels in them.
+coarsest band's origin, so that every band has whole pixels in them. For sites drawn beforehand they are the squares of
+that lattice nearest to the sites. A place lies on one tile, so all its looks share one grid.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.bands import S2_BANDS
-from geossl_data.grid import Bounds, Grid, cell_name, common_bounds, square_lonlat, to_lonlat
-from geossl_data.records import Pair, Place, Scene, Skipped
+from geossl_data.errors import SamplingError
+from geossl_data.grid import (
+    Bounds,
+    Grid,
+    cell_name,
+    common_bounds,
+    from_lonlat,
+    square_lonlat,
+    to_lonlat,
+    utm_epsg,
+)
+from geossl_data.records import Pair, Place, Scene, Site, Skipped
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 STEP_M = 60.0
 """Corners of places are multiples of this from their grid's origin."""
 CELL_KM = 10.0
 """Spacing of the grid whose cell names a place."""
 FOOTPRINT_TOLERANCE = 0.02
-"""Share of a place's side that may stick out of a footprint: footprints are polygons with few corners, rounded; the
-pixels decide in the end."""
+"""Share of a place's side that may stick out of a footprint, or of its area that the seam between two may take:
+footprints are polygons with few corners, rounded; the pixels decide in the end."""
 
 _ON_GRID = 1e-3
 """Largest misfit of two grids, in pixels, that counts as agreement."""
@@ -29,10 +46,15 @@ _ON_GRID = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A place and the pairs that cover it: for each Sentinel-2 scene the best-ranked one, in time order."""
+    """A place and the pairs that cover it: for each Sentinel-2 scene the best-ranked one, in time order.
+
+    Each pair names only the frames and parts that the place needs, the one that covers most of it first.
+    """
 
     place: Place
     pairs: tuple[Pair, ...]
+    site: Site | None = None
+    """The site that the place stands for, where places were drawn beforehand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,85 +109,302 @@ def corners(bounds: Bounds, side_m: float) -> NDArray[np.float64]:
     return np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
 
 
-def _covered(scene: Scene, squares: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Which squares lie inside a scene's footprint; longitudes may differ by whole turns."""
+def inside(area: "BaseGeometry | None", lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which points in degrees lie in an area or on its edge; all where there is none. Whole turns do not matter."""
+    import shapely
+
+    if area is None:
+        return np.ones(len(lon), dtype=bool)
+    shapely.prepare(area)
+    return np.asarray(np.logical_or.reduce([shapely.intersects_xy(area, lon + turn, lat) for turn in _TURNS]))
+
+
+_TURNS = (-360.0, 0.0, 360.0)
+
+
+def _ground(scenes: Sequence[Scene]) -> "BaseGeometry":
+    """What the footprints cover together, also a whole turn to the west and to the east."""
     import shapely
     from shapely import affinity
 
-    inside = np.zeros(len(squares), dtype=bool)
-    for turn in (-360.0, 0.0, 360.0):
-        footprint = affinity.translate(scene.footprint, xoff=turn) if turn else scene.footprint
-        shapely.prepare(footprint)
-        inside |= shapely.covers(footprint, squares)
-    return inside
+    return shapely.union_all([affinity.translate(scene.footprint, xoff=turn) for scene in scenes for turn in _TURNS])
+
+
+class _Coverage:
+    """Which of a tile's squares scenes cover, alone and together; each question is answered once."""
+
+    def __init__(self, squares: NDArray[np.object_], by_id: dict[str, Scene]) -> None:
+        self._squares = squares
+        self._by_id = by_id
+        self._alone: dict[str, NDArray[np.bool_]] = {}
+        self._together: dict[tuple[str, ...], NDArray[np.bool_]] = {}
+
+    def alone(self, scene_id: str) -> NDArray[np.bool_]:
+        """Which squares lie inside one scene's footprint."""
+        import shapely
+
+        if scene_id not in self._alone:
+            ground = _ground([self._by_id[scene_id]])
+            shapely.prepare(ground)
+            self._alone[scene_id] = shapely.covers(ground, self._squares)
+        return self._alone[scene_id]
+
+    def together(self, ids: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Which squares lie inside the union of some footprints, seams apart."""
+        if ids not in self._together:
+            covered = np.logical_or.reduce([self.alone(scene_id) for scene_id in ids])
+            rest = np.flatnonzero(~covered)
+            if len(ids) > 1 and len(rest):
+                several = (self._shares(ids, rest) > 0).sum(axis=0) > 1
+                covered[rest] = several & (self._missing(ids, rest) <= FOOTPRINT_TOLERANCE)
+            self._together[ids] = covered
+        return self._together[ids]
+
+    def needed(self, ids: tuple[str, ...], index: int) -> tuple[str, ...]:
+        """The fewest of `ids` that cover a square which all cover together, the one that covers most of it first.
+
+        Of equals the earlier in `ids` is taken.
+        """
+        for scene_id in ids:
+            if self.alone(scene_id)[index]:
+                return (scene_id,)
+        shares = self._shares(ids, np.array([index]))[:, 0]
+        meeting = [ids[number] for number in np.argsort(-shares, kind="stable") if shares[number] > 0]
+        for count in range(2, len(meeting)):
+            for some in combinations(meeting, count):
+                if self._missing(some, np.array([index]))[0] <= FOOTPRINT_TOLERANCE:
+                    return some
+        return tuple(meeting)
+
+    def _shares(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of some squares' area that each scene covers, shape (scenes, rows)."""
+        import shapely
+
+        squares = self._squares[rows]
+        grounds = [_ground([self._by_id[scene_id]]) for scene_id in ids]
+        covered = np.stack([shapely.area(shapely.intersection(squares, ground)) for ground in grounds])
+        return np.asarray(covered / shapely.area(squares))
+
+    def _missing(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of some squares' area that the scenes leave open together, shape (rows,)."""
+        import shapely
+
+        squares = self._squares[rows]
+        ground = _ground([self._by_id[scene_id] for scene_id in ids])
+        return np.asarray(shapely.area(shapely.difference(squares, ground)) / shapely.area(squares))
+
+
+def _s2_ids(pair: Pair) -> tuple[str, ...]:
+    return (pair.s2_id, *pair.s2_more)
+
+
+def _s1_ids(pair: Pair) -> tuple[str, ...]:
+    return (pair.s1_id, *pair.s1_more)
+
+
+def _with_only(pair: Pair, s2_ids: tuple[str, ...], s1_ids: tuple[str, ...], by_id: dict[str, Scene]) -> Pair:
+    """The pair with these parts and frames; times and gap are those of the first of each."""
+    if (s2_ids, s1_ids) == (_s2_ids(pair), _s1_ids(pair)):
+        return pair
+    s2, s1 = by_id[s2_ids[0]], by_id[s1_ids[0]]
+    return replace(
+        pair,
+        s2_id=s2.id,
+        s1_id=s1.id,
+        s2_more=s2_ids[1:],
+        s1_more=s1_ids[1:],
+        s2_acquired=s2.acquired,
+        s1_acquired=s1.acquired,
+        gap_hours=(s1.acquired - s2.acquired) / timedelta(hours=1),
+    )
+
+
+def _by_tile(pairs: Sequence[Pair], by_id: dict[str, Scene]) -> tuple[dict[TileGrid, list[Pair]], list[Skipped]]:
+    """The pairs of every tile, tiles and pairs in a fixed order, and the scenes that lie on no tile.
+
+    A part of an acquisition that lies on another grid than the first part is left out of its pairs.
+    """
+    found = {
+        scene_id: _tile_of(by_id[scene_id]) for scene_id in sorted({name for pair in pairs for name in _s2_ids(pair)})
+    }
+    skipped = {scene_id: reason for scene_id, reason in found.items() if isinstance(reason, str)}
+    tiles: dict[TileGrid, list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=lambda pair: (pair.s2_id, pair.rank, pair.s1_id)):
+        tile = found[pair.s2_id]
+        if not isinstance(tile, TileGrid):
+            continue
+        on_tile = tuple(name for name in _s2_ids(pair) if found[name] == tile)
+        for name in set(_s2_ids(pair)) - set(on_tile):
+            skipped.setdefault(name, f"a part of {pair.s2_id} on another pixel grid")
+        tiles[tile].append(_with_only(pair, on_tile, _s1_ids(pair), by_id))
+    rows = [
+        Skipped(stage="sample", id=scene_id, reason="off-grid", detail=detail)
+        for scene_id, detail in sorted(skipped.items())
+    ]
+    return {tile: tiles[tile] for tile in sorted(tiles, key=lambda tile: (tile.epsg, tile.bounds))}, rows
+
+
+def _tile_of(scene: Scene) -> TileGrid | str:
+    grids = [scene.grids[band] for band in S2_BANDS if band in scene.grids]
+    return tile_grid(grids) if len(grids) == len(S2_BANDS) else "no UTM pixel grid is known for every band"
 
 
 def find_candidates(
-    scenes: Sequence[Scene], pairs: Sequence[Pair], size_px: int
+    scenes: Sequence[Scene], pairs: Sequence[Pair], size_px: int, *, area: "BaseGeometry | None" = None
 ) -> tuple[list[Candidate], list[Skipped], int]:
     """Every candidate place of `size_px` 10 m pixels, the scenes that give none, and the largest side that fits.
 
-    scenes: both sensors; a Sentinel-2 scene needs `grids` for its bands. The order of candidates depends only on
-    their position. A place seen on two overlapping tiles appears once per tile.
+    scenes: both sensors; a Sentinel-2 scene needs `grids` for its bands. area: longitude/latitude; only places whose
+    centre lies in it. The order of candidates depends only on their position. A place seen on two overlapping tiles
+    appears once per tile.
     """
     by_id = {scene.id: scene for scene in scenes}
-    skipped: list[Skipped] = []
-    tiles: dict[TileGrid, set[str]] = defaultdict(set)
-    for s2_id in sorted({pair.s2_id for pair in pairs}):
-        grids = [by_id[s2_id].grids[band] for band in S2_BANDS if band in by_id[s2_id].grids]
-        found = tile_grid(grids) if len(grids) == len(S2_BANDS) else "no UTM pixel grid is known for every band"
-        if isinstance(found, str):
-            skipped.append(Skipped(stage="sample", id=s2_id, reason="off-grid", detail=found))
-        else:
-            tiles[found].add(s2_id)
-    by_s2: dict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        by_s2[pair.s2_id].append(pair)
-    candidates = [
-        candidate
-        for tile in sorted(tiles, key=lambda tile: (tile.epsg, tile.bounds))
-        for candidate in _tile_candidates(tile, [by_s2[s2_id] for s2_id in sorted(tiles[tile])], by_id, size_px)
-    ]
+    tiles, skipped = _by_tile(pairs, by_id)
+    candidates: list[Candidate] = []
+    for tile, of_tile in tiles.items():
+        places = _places(tile, corners(tile.bounds, size_px * 10.0), size_px)
+        within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
+        chosen = [place for place, is_inside in zip(places, within, strict=True) if is_inside]
+        covering = _covering(chosen, of_tile, by_id)
+        candidates += [
+            Candidate(place=place, pairs=found) for place, found in zip(chosen, covering, strict=True) if found
+        ]
     return candidates, skipped, max((tile.side_px for tile in tiles), default=0)
 
 
-def _tile_candidates(
-    tile: TileGrid, pairs_of_scenes: Sequence[Sequence[Pair]], by_id: dict[str, Scene], size_px: int
-) -> list[Candidate]:
-    side_m = size_px * 10.0
-    places = corners(tile.bounds, side_m)
-    if not len(places):
-        return []
-    margin = FOOTPRINT_TOLERANCE * side_m
-    squares = np.array(
-        [square_lonlat(tile.epsg, x + margin, y - margin, side_m - 2 * margin) for x, y in places], dtype=object
-    )
-    covering: list[list[Pair]] = [[] for _ in places]
-    seen: dict[str, NDArray[np.bool_]] = {}
-    for pairs in pairs_of_scenes:
-        open_places = _covered(by_id[pairs[0].s2_id], squares)
-        for pair in sorted(pairs, key=lambda pair: pair.rank):
-            if not open_places.any():
-                break
-            if pair.s1_id not in seen:
-                seen[pair.s1_id] = _covered(by_id[pair.s1_id], squares)
-            for index in np.flatnonzero(open_places & seen[pair.s1_id]):
-                covering[index].append(pair)
-            open_places &= ~seen[pair.s1_id]
-    lons, lats = to_lonlat(tile.epsg, places[:, 0] + side_m / 2, places[:, 1] - side_m / 2)
+def _places(tile: TileGrid, corners: NDArray[np.float64], size_px: int) -> list[Place]:
+    """The places with these north-west corners, shape (n, 2), on a tile."""
+    half = size_px * 5.0
+    lons, lats = to_lonlat(tile.epsg, corners[:, 0] + half, corners[:, 1] - half)
     return [
-        Candidate(
-            place=Place(
-                lon=float((lon + 180.0) % 360.0 - 180.0),
-                lat=float(lat),
-                epsg=tile.epsg,
-                x=float(x),
-                y=float(y),
-                size_px=size_px,
-                cell=cell_name(float(lon), float(lat), CELL_KM),
-            ),
-            pairs=tuple(sorted(found, key=lambda pair: (pair.s2_acquired, pair.s2_id))),
+        Place(
+            lon=float((lon + 180.0) % 360.0 - 180.0),
+            lat=float(lat),
+            epsg=tile.epsg,
+            x=float(x),
+            y=float(y),
+            size_px=size_px,
+            cell=cell_name(float(lon), float(lat), CELL_KM),
         )
-        for (x, y), lon, lat, found in zip(places, lons, lats, covering, strict=True)
-        if found
+        for (x, y), lon, lat in zip(corners, lons, lats, strict=True)
     ]
+
+
+def _covering(places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, Scene]) -> list[tuple[Pair, ...]]:
+    """For each place of a tile the pairs that cover it, with the frames it needs, in time order.
+
+    pairs: of that tile, sorted by Sentinel-2 scene and rank; of each Sentinel-2 scene the first that covers is taken.
+    """
+    squares = np.array([_inner_square(place) for place in places], dtype=object)
+    if not len(squares):
+        return []
+    coverage = _Coverage(squares, by_id)
+    covering: list[list[Pair]] = [[] for _ in places]
+    served: dict[str, NDArray[np.bool_]] = {}
+    for pair in pairs:
+        s2_ids, s1_ids = _s2_ids(pair), _s1_ids(pair)
+        taken = served.setdefault(pair.s2_id, np.zeros(len(places), dtype=bool))
+        usable = ~taken & coverage.together(s2_ids)
+        if not usable.any():
+            continue
+        usable &= coverage.together(s1_ids)
+        taken |= usable
+        reduced: dict[tuple[tuple[str, ...], tuple[str, ...]], Pair] = {(s2_ids, s1_ids): pair}
+        is_mosaic = len(s2_ids) + len(s1_ids) > 2
+        for index in np.flatnonzero(usable).tolist():
+            needed = (s2_ids, s1_ids)
+            if is_mosaic:
+                needed = (coverage.needed(s2_ids, index), coverage.needed(s1_ids, index))
+                if needed not in reduced:
+                    reduced[needed] = _with_only(pair, *needed, by_id)
+            covering[index].append(reduced[needed])
+    return [tuple(sorted(found, key=lambda pair: (pair.s2_acquired, pair.s2_id))) for found in covering]
+
+
+def _inner_square(place: Place) -> "BaseGeometry":
+    """A place without the margin that may stick out of a footprint, longitude/latitude."""
+    margin = FOOTPRINT_TOLERANCE * place.side_m
+    return square_lonlat(place.epsg, place.x + margin, place.y - margin, place.side_m - 2 * margin)
+
+
+# ------------------------------------------------------------------------------------------------ sites
+
+
+def candidates_at(
+    sites: Sequence[Site], scenes: Sequence[Scene], pairs: Sequence[Pair], *, area: "BaseGeometry | None" = None
+) -> tuple[list[Candidate], list[Skipped]]:
+    """The candidate place of every site that has one, sorted by the site's key, and what was given up.
+
+    A site's place is the square of its size whose centre is nearest to it among the squares of a tile's 60 m lattice;
+    it is at most 43 m away. Of several tiles that hold the square and cover it, one of the UTM zone in which the site
+    lies comes first, then the one with most pairs, then the one whose centre is nearest. Sites outside `area` are left
+    out. Raises SamplingError when the sites are of different sizes.
+    """
+    by_id = {scene.id: scene for scene in scenes}
+    within = inside(area, np.array([site.lon for site in sites]), np.array([site.lat for site in sites]))
+    ordered = sorted((site for site, ok in zip(sites, within, strict=True) if ok), key=lambda site: site.key)
+    sizes = sorted({site.size_px for site in ordered})
+    if len(sizes) > 1:
+        raise SamplingError(f"places of different sizes ({sizes[0]} to {sizes[-1]} px) cannot share a dataset")
+    tiles, skipped = _by_tile(pairs, by_id)
+    best: dict[int, tuple[tuple[bool, int, float], Candidate]] = {}
+    n_tiles = [0] * len(ordered)
+    for tile, numbers in _tiles_of_sites(ordered, list(tiles)):
+        places, offsets, numbers = _nearest_places(tile, ordered, numbers)
+        covering = _covering(places, tiles[tile], by_id)
+        for number, place, offset, found in zip(numbers, places, offsets, covering, strict=True):
+            site = ordered[number]
+            n_tiles[number] += 1
+            rank = (tile.epsg != utm_epsg(site.lon, site.lat), -len(found), offset)
+            if found and (number not in best or rank < best[number][0]):
+                best[number] = (rank, Candidate(place=place, pairs=found, site=site))
+    for number, site in enumerate(ordered):
+        if number not in best:
+            skipped.append(_without_place(site, n_tiles[number]))
+    return [best[number][1] for number in sorted(best)], skipped
+
+
+def _without_place(site: Site, n_tiles: int) -> Skipped:
+    where = f"{site.size_px} px around {site.lat:.4f} N {site.lon:.4f} E"
+    if n_tiles:
+        detail = f"{where}: {n_tiles} Sentinel-2 tiles hold it, no pair covers it fully"
+        return Skipped(stage="sample", id=site.key, reason="no-pair", detail=detail)
+    return Skipped(stage="sample", id=site.key, reason="no-tile", detail=f"{where}: no Sentinel-2 tile holds it")
+
+
+def _tiles_of_sites(sites: Sequence[Site], tiles: Sequence[TileGrid]) -> list[tuple[TileGrid, NDArray[np.int64]]]:
+    """Each tile with the numbers of the sites near or on it, in the order of the tiles."""
+    import shapely
+
+    if not sites or not tiles:
+        return []
+    outlines = []
+    for tile in tiles:
+        west, south, east, north = tile.bounds
+        outlines.append(square_lonlat(tile.epsg, west, north, max(east - west, north - south)))
+    tree = shapely.STRtree(outlines)
+    lon, lat = np.array([site.lon for site in sites]), np.array([site.lat for site in sites])
+    found = [tree.query(shapely.points(lon + turn, lat), predicate="intersects") for turn in _TURNS]
+    number, tile_number = np.unique(np.concatenate(found, axis=1), axis=1)
+    order = np.argsort(tile_number, kind="stable")
+    return [
+        (tiles[int(tile_number[rows[0]])], number[rows])
+        for rows in np.split(order, np.flatnonzero(np.diff(tile_number[order])) + 1)
+        if len(rows)
+    ]
+
+
+def _nearest_places(
+    tile: TileGrid, sites: Sequence[Site], numbers: NDArray[np.int64]
+) -> tuple[list[Place], NDArray[np.float64], NDArray[np.int64]]:
+    """The lattice squares nearest to some sites that fit on a tile, metres from site to tile centre, and whose."""
+    west, south, east, north = tile.bounds
+    size_px = sites[0].size_px
+    side = size_px * 10.0
+    xs, ys = from_lonlat(tile.epsg, [sites[n].lon for n in numbers], [sites[n].lat for n in numbers])
+    left = west + np.round((xs - side / 2 - west) / STEP_M) * STEP_M
+    top = north - np.round((north - (ys + side / 2)) / STEP_M) * STEP_M
+    fits = (left >= west) & (left + side <= east + 1e-6) & (top <= north) & (top - side >= south - 1e-6)
+    offsets = np.hypot(xs - (west + east) / 2, ys - (south + north) / 2)
+    places = _places(tile, np.column_stack([left, top])[fits], size_px)
+    return places, offsets[fits], numbers[fits]

@@ -1,19 +1,27 @@
 """The area of a search: from a box or a vector file, as boxes to ask for, and whether a footprint meets it."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geossl_data.errors import CatalogError
+import numpy as np
+
+from geossl_data.errors import CatalogError, DatasetError
 from geossl_data.grid import Bounds
 from geossl_data.scenes.items import first_line
+from geossl_data.tables import open_parquet
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 _MOST_BOXES = 16
 """More polygons than this are asked for together with their neighbours."""
+_CELLS_DEGREES = (1.0, 2.0, 5.0, 10.0)
+_METRES_PER_DEGREE = 111_195.0
+MAX_SIZE_PX = 10_980
+"""A place is never larger than a Sentinel-2 tile."""
 
 
 def area_of(bbox: Sequence[float] | None, area_file: str | Path | None) -> "BaseGeometry | None":
@@ -55,10 +63,35 @@ def _area_from_file(path: Path) -> "BaseGeometry":
     return area
 
 
+def area_of_places(path: str | Path) -> "BaseGeometry":
+    """The ground of a table of places, longitude/latitude: one box for each, unions of those that touch.
+
+    path: Parquet with columns lon and lat of the centres, degrees, and size_px, the side in 10 m pixels.
+    Raises CatalogError in one line when the table cannot be read or holds no place on the Earth.
+    """
+    import shapely
+
+    path = Path(path)
+    if not path.is_file():
+        raise CatalogError(f"{path}: no such table of places; `geossl sample DIR --anywhere` writes one")
+    try:
+        table = open_parquet(path, columns=("lon", "lat", "size_px"))
+        lon, lat, size = (np.asarray(table[name].to_numpy(), dtype=float) for name in ("lon", "lat", "size_px"))
+    except (DatasetError, KeyError, ValueError) as error:
+        raise CatalogError(f"{path}: not a table of places with lon, lat, size_px: {first_line(error)[:200]}") from None
+    on_earth = (abs(lon) <= 180) & (abs(lat) < 89) & (size > 0) & (size <= MAX_SIZE_PX)
+    if not len(lon) or not on_earth.all():
+        raise CatalogError(f"{path}: {len(lon)} places, {int(on_earth.sum())} of them on the Earth")
+    half = size * 5.0 / _METRES_PER_DEGREE
+    wide = half / np.cos(np.radians(lat))
+    return shapely.union_all(shapely.box(lon - wide, lat - half, lon + wide, lat + half))
+
+
 def query_boxes(area: "BaseGeometry") -> list[Bounds]:
     """Boxes in [-180, 180] that together cover an area, none of them across the antimeridian.
 
-    One for each polygon; where there are many, one for all polygons whose centres share a cell of 10°.
+    One for each polygon; where there are many, neighbours whose centres share a cell of a grid also share a box. The
+    grid is as coarse as pays: a request costs about what the scenes over one square degree cost.
     """
     import shapely
 
@@ -74,14 +107,26 @@ def query_boxes(area: "BaseGeometry") -> list[Bounds]:
             parts.append((-180.0, south, east - 360.0, north))
     if len(parts) <= _MOST_BOXES:
         return sorted(parts)
+    return min((_merged(parts, degrees) for degrees in _CELLS_DEGREES), key=_cost)
+
+
+def _merged(parts: Sequence[Bounds], degrees: float) -> list[Bounds]:
+    """One box for all parts whose centres share a cell of so many degrees of latitude, and as wide in kilometres."""
     cells: dict[tuple[int, int], list[Bounds]] = defaultdict(list)
-    for part in parts:
-        cells[int((part[0] + part[2]) // 20), int((part[1] + part[3]) // 20)].append(part)
+    for west, south, east, north in parts:
+        row = math.floor((south + north) / 2 / degrees)
+        width = degrees / max(math.cos(math.radians(min(abs(row * degrees), 85.0))), 0.1)
+        cells[row, math.floor((west + east) / 2 / width)].append((west, south, east, north))
     merged = []
     for members in cells.values():
         wests, souths, easts, norths = zip(*members, strict=True)
         merged.append((min(wests), min(souths), max(easts), max(norths)))
     return sorted(merged)
+
+
+def _cost(boxes: Sequence[Bounds]) -> float:
+    """What asking for boxes costs, in requests: each one, and the scenes over each and half a scene around it."""
+    return sum(1.0 + (east - west + 1.0) * (north - south + 1.0) for west, south, east, north in boxes)
 
 
 def meets(footprint: "BaseGeometry", area: "BaseGeometry | None") -> bool:

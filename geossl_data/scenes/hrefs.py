@@ -7,6 +7,7 @@ file, a log or a message.
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -144,3 +145,19 @@ def _host_allowed(host: str, base_host: str | None) -> bool:
     if address.is_link_local or address.is_unspecified or address.is_multicast or str(address) in _METADATA_HOSTS:
         return False
     return base_host is None or host == base_host or address.is_global
+
+
+def leads_inside(host: str, base_host: str | None) -> bool:
+    """Does a host that an item points at turn out to be one of this machine's own network, though its name hid it?
+
+    base_host: host of the catalog, None for a catalog that is a local file; both may lead anywhere but to addresses
+    from which machines of a cloud read their own credentials. A name that nobody knows leads nowhere.
+    """
+    trusted = None if base_host is None or host.lower().rstrip(".") == base_host.lower().rstrip(".") else base_host
+    if not _host_allowed(host, trusted):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return not all(_host_allowed(str(address[0]), trusted) for *_, address in found)

@@ -6,6 +6,7 @@ takes those out again and the items are as they were written.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ import pyarrow.parquet as pq
 from geossl_data.errors import CatalogError
 from geossl_data.files import atomic_path
 from geossl_data.tables import METADATA_KEY, open_parquet
+
+# It logs a schema with an argument that the message has no place for, which breaks whoever listens at DEBUG.
+logging.getLogger("stac_geoparquet.arrow._api").setLevel(logging.INFO)
 
 Item = dict[str, Any]
 """A STAC item as parsed from JSON."""
@@ -59,16 +63,20 @@ def read_items(path: Path) -> list[Item]:
     Raises DatasetError when the file is absent or is not Parquet, CatalogError when it holds no STAC items. A row
     with an unreadable geometry comes back with `geometry: None`.
     """
-    table = open_parquet(path)
-    missing = [name for name in ("id", "geometry") if name not in table.column_names]
+    return items_of(open_parquet(path), str(path))
+
+
+def items_of(table: pa.Table, name: str) -> list[Item]:
+    """The STAC items in the rows of a stac-geoparquet table; CatalogError where it is none. name: for messages."""
+    missing = [column for column in ("id", "geometry") if column not in table.column_names]
     if missing:
         raise CatalogError(
-            f"{path}: not stac-geoparquet: no column {', '.join(missing)}; expected one row per STAC item"
+            f"{name}: not stac-geoparquet: no column {', '.join(missing)}; expected one row per STAC item"
         )
     rows = [_item(row) for row in _plain(table).to_pylist()]
     bad = next((row for row in rows if not isinstance(row["id"], str) or not isinstance(row["assets"], dict)), None)
     if bad is not None:
-        raise CatalogError(f"{path}: not stac-geoparquet: a row without an id or with assets that are not a mapping")
+        raise CatalogError(f"{name}: not stac-geoparquet: a row without an id or with assets that are not a mapping")
     return rows
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from geossl_data.bands import S2_BANDS, S2_BOA_OFFSET
 from geossl_data.scenes.items import finite
@@ -33,16 +33,27 @@ def processing_baseline(name: str, item: Mapping[str, Any], properties: Mapping[
 
 
 def boa_offset(
-    name: str, baseline: str | None, properties: Mapping[str, Any], assets: Mapping[str, Mapping[str, Any]]
+    name: str,
+    baseline: str | None,
+    properties: Mapping[str, Any],
+    assets: Mapping[str, Mapping[str, Any]],
+    rule: Literal["stored", "flag", "applied"] = "flag",
 ) -> int | None:
     """What is to be added to the digital numbers in the files: 0 or -1000; None where nothing tells.
 
-    The baseline decides what the product was made with, never the date. A catalog that has already subtracted it says
-    so with a flag; the `raster:bands` offset then goes on to describe the original product (Earth Search), so that the
-    two are compared only where the flag is not set. Raises ItemError where what is stated cannot all be true.
+    rule: what the catalog does to its files, see Provider. The baseline decides what the product was made with, never
+    the date. A catalog that has already subtracted it says so with a flag; the `raster:bands` offset then goes on to
+    describe the original product (Earth Search), so that the two are compared only where the flag is not set. Raises
+    ItemError where what is stated cannot all be true.
     """
     native = None if baseline is None else _native_offset(baseline)
     flag = next((properties[key] for key in APPLIED_KEYS if isinstance(properties.get(key), bool)), None)
+    if rule != "flag" and flag is (rule == "stored"):
+        raise ItemError(
+            "offset-contradiction", f"{name}: the item says that its offset is {'' if flag else 'not '}applied already"
+        )
+    if rule == "applied":
+        return 0
     if flag is True:
         if native == 0:
             raise ItemError(

@@ -13,6 +13,8 @@ Reason = Literal[
     "not-terrain-corrected",
     "href-refused",
     "superseded",
+    "tile-overlap",
+    "not-calibrated",
 ]
 """The classes of reason for which a found item is given up."""
 

@@ -21,12 +21,13 @@ _LISTS = {"proj:transform": float, "proj:shape": int}
 _RASTER_BAND = ("nodata", "scale", "offset", "spatial_resolution")
 
 
-def reduced(item: Mapping[str, Any], scene: Scene, base: str) -> Item:
+def reduced(item: Mapping[str, Any], scene: Scene, base: str, aliases: Mapping[str, str]) -> Item:
     """A STAC item with what is of use for a scene: checked properties of known type, the scene's own assets.
 
+    aliases: asset key → band name, as the scene was made with.
     Other assets and links may carry signatures, and other properties any type, which no table could hold.
     """
-    keys = asset_keys(item, scene.sensor)
+    keys = asset_keys(item, scene.sensor, aliases)
     assets = {key: _asset(item["assets"][key], scene.hrefs[band]) for band, key in keys.items()}
     extensions = item.get("stac_extensions")
     return {

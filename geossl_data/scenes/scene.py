@@ -17,7 +17,7 @@ from geossl_data.scenes.grids import stated_grid
 from geossl_data.scenes.hrefs import resolve_href
 from geossl_data.scenes.items import finite, parse_time, rfc3339
 from geossl_data.scenes.offset import boa_offset, processing_baseline
-from geossl_data.scenes.providers import ALIASES, FILE_COLLECTIONS, REQUIRED, Provider, SensorName
+from geossl_data.scenes.providers import REQUIRED, SENSOR_OF, Product, Provider, SensorName
 from geossl_data.scenes.reasons import ItemError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+=@~-]{0,199}")
@@ -25,18 +25,16 @@ _LONGEST_PASS = timedelta(days=1, seconds=1)
 """A scene that spans more than this was put together from several passes."""
 
 
-def sensor_of(item: Mapping[str, Any], provider: Provider) -> SensorName | None:
-    """What an item is, by its collection; None for what this program has no use for."""
+def product_of(item: Mapping[str, Any], provider: Provider) -> Product | None:
+    """What an item is, by its collection; None for what this program has no use for.
+
+    In a catalog that is a file, any item with a land-class map is one.
+    """
+    assets = item.get("assets")
+    if provider.url is None and isinstance(assets, Mapping) and LABEL_BAND in assets:
+        return "class"
     collection = item.get("collection")
-    by_name: dict[str, SensorName] = {provider.s2_collection: "s2", provider.s1_collection: "s1"}
-    if provider.label_collection is not None:
-        by_name[provider.label_collection] = "label"
-    if provider.url is None:
-        assets = item.get("assets")
-        if isinstance(assets, Mapping) and LABEL_BAND in assets:
-            return "label"
-        by_name = {**FILE_COLLECTIONS, **by_name}
-    return by_name.get(collection) if isinstance(collection, str) else None
+    return provider.collections.get(collection) if isinstance(collection, str) else None
 
 
 def scene_from_item(item: Mapping[str, Any], provider: Provider, base: str) -> Scene:
@@ -47,20 +45,18 @@ def scene_from_item(item: Mapping[str, Any], provider: Provider, base: str) -> S
     a class of reason, for an item that cannot be used.
     """
     name = _item_id(item)
-    sensor = sensor_of(item, provider)
+    product = product_of(item, provider)
     properties = item.get("properties")
-    if sensor is None:
+    if product is None:
         raise ItemError("bad-item", f"{name}: collection {item.get('collection')!r} is not one that is searched")
     if not isinstance(properties, Mapping):
         raise ItemError("bad-item", f"{name}: properties are not a mapping")
-    if sensor == "s1" and _is_ground_range(str(item["collection"]), properties):
-        raise ItemError(
-            "not-terrain-corrected",
-            f"{name}: {item['collection']} is in radar geometry; a terrain-corrected collection (RTC) is needed",
-        )
+    sensor = SENSOR_OF[product]
     acquired, ends = _times(name, properties, is_period=sensor == "label")
     footprint = footprint_of(name, item.get("geometry"))
-    assets = {band: item["assets"][key] for band, key in asset_keys(item, sensor).items()}
+    assets = {band: item["assets"][key] for band, key in asset_keys(item, sensor, provider.aliases).items()}
+    if sensor == "s1":
+        _require_ground_geometry(name, product, assets, properties)
     grids = {band: stated_grid(band, asset, properties) for band, asset in assets.items()}
     baseline = processing_baseline(name, item, properties) if sensor == "s2" else None
     try:
@@ -79,7 +75,7 @@ def scene_from_item(item: Mapping[str, Any], provider: Provider, base: str) -> S
             cloud_percent=finite(properties.get("eo:cloud_cover")) if sensor == "s2" else None,
             mgrs_tile=_mgrs_tile(name, properties) if sensor == "s2" else None,
             baseline=baseline,
-            boa_offset=boa_offset(name, baseline, properties, assets) if sensor == "s2" else None,
+            boa_offset=boa_offset(name, baseline, properties, assets, provider.offset) if sensor == "s2" else None,
             product_id=_product_id(properties),
         )
     except ItemError:
@@ -88,7 +84,7 @@ def scene_from_item(item: Mapping[str, Any], provider: Provider, base: str) -> S
         raise ItemError("bad-item", str(error)) from None
 
 
-def asset_keys(item: Mapping[str, Any], sensor: SensorName) -> dict[str, str]:
+def asset_keys(item: Mapping[str, Any], sensor: SensorName, aliases: Mapping[str, str]) -> dict[str, str]:
     """Band name → key of the asset that holds it, for the bands of a sensor.
 
     Raises ItemError where a band is absent without which the scene is of no use.
@@ -97,7 +93,7 @@ def asset_keys(item: Mapping[str, Any], sensor: SensorName) -> dict[str, str]:
     if not isinstance(given, Mapping):
         raise ItemError("missing-asset", f"{name}: no assets")
     found: dict[str, str] = {}
-    for key, band in ALIASES.items():
+    for key, band in aliases.items():
         asset = given.get(key)
         if band not in found and isinstance(asset, Mapping) and isinstance(asset.get("href"), str):
             found[band] = key
@@ -123,9 +119,28 @@ def _item_id(item: Mapping[str, Any]) -> str:
     return name
 
 
-def _is_ground_range(collection: str, properties: Mapping[str, Any]) -> bool:
-    words = collection.lower()
-    return ("rtc" not in words and ("grd" in words or "slc" in words)) or properties.get("sar:product_type") == "SLC"
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def _require_ground_geometry(
+    name: str, product: Product, assets: Mapping[str, Mapping[str, Any]], properties: Mapping[str, Any]
+) -> None:
+    """Raise ItemError for Sentinel-1 in radar geometry, which lies nowhere until it is terrain-corrected.
+
+    Ground-range products are taken only where they state a projected grid. A transform in degrees beside one is made
+    up from the corners of the footprint (Earth Search), an identity transform says that there is none.
+    """
+    if properties.get("sar:product_type") == "SLC":
+        raise ItemError("not-terrain-corrected", f"{name}: a single-look complex product; RTC is needed")
+    for band, asset in assets.items():
+        transform = asset.get("proj:transform", properties.get("proj:transform"))
+        if isinstance(transform, list | tuple) and tuple(transform[:6]) in (_IDENTITY, (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)):
+            raise ItemError("not-terrain-corrected", f"{name}: {band} has an identity transform: in radar geometry")
+        if product == "GRD" and stated_grid(band, asset, properties) is None:
+            raise ItemError(
+                "not-terrain-corrected",
+                f"{name}: a ground-range product that states no projected pixel grid is in radar geometry; use RTC",
+            )
 
 
 def _times(name: str, properties: Mapping[str, Any], *, is_period: bool) -> tuple[datetime, datetime]:

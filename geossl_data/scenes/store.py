@@ -7,7 +7,7 @@ from typing import Any
 from geossl_data.errors import CatalogError, DatasetError, SceneError
 from geossl_data.records import Scene
 from geossl_data.scenes.items import read_items, write_items
-from geossl_data.scenes.providers import PROVIDERS, Provider
+from geossl_data.scenes.providers import ALIASES, PROVIDERS, Provider
 from geossl_data.scenes.scene import scene_from_item
 from geossl_data.scenes.search import Found
 from geossl_data.tables import read_metadata
@@ -18,13 +18,40 @@ def write_scenes(path: Path, found: Found, *, metadata: Mapping[str, Any] | None
 
     `read_scenes` gives the same scenes back.
     """
+    provider = found.provider
     notes = {
-        "provider": found.provider.name,
-        "catalog": found.provider.url,
+        "provider": provider.name,
+        "catalog": provider.url,
         "base": found.base,
+        "query": found.query,
         "unknown_baseline": found.unknown_baseline,
+        "collections": dict(provider.collections),
+        "aliases": {} if provider.aliases == ALIASES else dict(provider.aliases),
+        "offset": provider.offset,
     }
     write_items(path, found.items, metadata={**(metadata or {}), **notes})
+
+
+def provider_of(path: Path) -> Provider:
+    """The catalog that a table of scenes was found in, as it was then.
+
+    Who signs its addresses is taken from the entry of that name in PROVIDERS and never from the file: a table from
+    elsewhere must not send anybody's key to its own token service. Raises DatasetError when the file is no such table.
+    """
+    notes = read_metadata(path)
+    name, url = notes.get("provider"), notes.get("catalog")
+    known = PROVIDERS.get(str(name))
+    try:
+        return Provider(
+            name=str(name),
+            url=url,
+            collections=notes["collections"],
+            aliases=notes["aliases"] or ALIASES,
+            offset=notes["offset"],
+            tokens=known.tokens if known is not None and known.url == url else None,
+        )
+    except (KeyError, TypeError):
+        raise DatasetError(f"{path}: not a table of scenes; run `geossl fetch --fresh`") from None
 
 
 def read_scenes(path: Path) -> list[Scene]:
@@ -32,12 +59,12 @@ def read_scenes(path: Path) -> list[Scene]:
 
     Raises DatasetError when the file is absent, damaged, or no such file.
     """
-    notes = read_metadata(path)
-    name, url, base = (notes.get(key) for key in ("provider", "catalog", "base"))
-    if path.is_file() and not (isinstance(name, str) and isinstance(base, str) and isinstance(url, str | None)):
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; run `geossl fetch` first")
+    provider, base = provider_of(path), read_metadata(path).get("base")
+    if not isinstance(base, str):
         raise DatasetError(f"{path}: not a table of scenes; run `geossl fetch --fresh`")
-    provider = PROVIDERS.get(str(name)) or Provider(name=str(name), url=url)
     try:
-        return [scene_from_item(item, provider, str(base)) for item in read_items(path)]
+        return [scene_from_item(item, provider, base) for item in read_items(path)]
     except (SceneError, CatalogError) as error:
         raise DatasetError(f"{path}: damaged ({error}); run `geossl fetch --fresh`") from error

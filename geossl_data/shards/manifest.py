@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from geossl_data.bands import MEMBERS, SIZE_STEP_PX, Member
 from geossl_data.errors import ShardError
 from geossl_data.records import KEY_PATTERN, SPLITS, Split
@@ -72,6 +74,10 @@ class Entry:
     """Share of the classified pixels that are cloud or cloud shadow; None without a scene classification."""
     s2_valid_fraction: tuple[float, ...]
     s1_valid_fraction: tuple[float, ...]
+    s2_more: tuple[tuple[str, ...], ...] = ()
+    """Further parts of each look's Sentinel-2 acquisition; empty where no look of the sample is such a mosaic."""
+    s1_more: tuple[tuple[str, ...], ...] = ()
+    """Further frames of each look's Sentinel-1 pass; empty where no look of the sample is such a mosaic."""
 
     def __post_init__(self) -> None:
         per_look = (
@@ -84,6 +90,7 @@ class Entry:
             self.cloud_fraction,
             self.s2_valid_fraction,
             self.s1_valid_fraction,
+            *(more for more in (self.s2_more, self.s1_more) if more),
         )
         problem = None
         if KEY_PATTERN.fullmatch(self.key) is None:
@@ -146,9 +153,22 @@ def _member(name: str, described: Mapping[str, Any]) -> Member:
     return Member(name, known.sensor, bands, resolution_m, dtype, str(described["units"]))
 
 
+_MOSAIC = ("s2_more", "s1_more")
+"""Fields that only samples with a mosaic have."""
+
+
+def mosaic(more: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """The further scenes of each look as an entry holds them: empty where no look has any."""
+    return tuple(more) if any(more) else ()
+
+
 def to_plain(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON-able values: tuples become lists, times RFC 3339 text."""
-    return {field.name: _plain(getattr(entry, field.name)) for field in fields(entry)}
+    """An entry as JSON-able values: tuples become lists, times RFC 3339 text; without what only mosaics have if none.
+
+    So a table of samples without mosaics has no column for them.
+    """
+    plain = {field.name: _plain(getattr(entry, field.name)) for field in fields(entry)}
+    return {name: value for name, value in plain.items() if value or name not in _MOSAIC}
 
 
 def _plain(value: Any) -> Any:
@@ -160,9 +180,13 @@ def _plain(value: Any) -> Any:
 def from_plain(values: Mapping[str, Any]) -> Entry:
     """The entry of `to_plain`; ShardError in one line where values are missing or of another type."""
     try:
-        plain: dict[str, Any] = {field.name: values[field.name] for field in fields(Entry)}
+        plain: dict[str, Any] = {
+            field.name: (values.get(field.name) or ()) if field.name in _MOSAIC else values[field.name]
+            for field in fields(Entry)
+        }
         plain |= {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
-        plain["members"] = tuple(tuple(map(str, names)) for names in plain["members"])
+        for name in ("members", *_MOSAIC):
+            plain[name] = tuple(tuple(map(str, names)) for names in plain[name])
         plain["acquired"] = tuple(parse_time(text) for text in plain["acquired"])
         return Entry(**plain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -228,12 +252,14 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises DatasetError when the file is absent or not Parquet, ShardError when it is not a manifest of ours.
     """
-    names = [field.name for field in fields(Entry)]
-    columns = {name: "id" if name == "key" else _PREFIX + name for name in names}
+    columns = {field.name: "id" if field.name == "key" else _PREFIX + field.name for field in fields(Entry)}
+    open_parquet(path, columns=())
+    present = set(pq.read_schema(path).names)
+    columns = {name: column for name, column in columns.items() if name not in _MOSAIC or column in present}
     rows = open_parquet(path, columns=columns.values()).to_pylist()
     notes = read_metadata(path)
     _check_notes(path, notes)
-    return Manifest([from_plain({name: row.get(columns[name]) for name in names}) for row in rows], notes)
+    return Manifest([from_plain({name: row[column] for name, column in columns.items()}) for row in rows], notes)
 
 
 def _check_notes(path: Path, notes: Any) -> None:

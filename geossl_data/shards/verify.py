@@ -23,6 +23,8 @@ from geossl_data.shards.writer import SECRET_PATTERN
 
 GAP_TOLERANCE_HOURS = 0.02
 """Largest difference between a recorded gap and that of the recorded times; far above rounding, far below a mistake."""
+MOSAIC_SECONDS = 300.0
+"""Longest time between two scenes of one mosaic: frames of one pass that meet one place are seconds apart."""
 OVERLAP_TOLERANCE = 1e-4
 """Share of a place's area below which two squares are neighbours that touch."""
 
@@ -221,9 +223,31 @@ def _differences(entry: Entry, meta: Mapping[str, Any]) -> Iterator[str]:
         expected = (entry.s2_ids[position], entry.s1_ids[position], rfc3339(entry.acquired[position]))
         if recorded != expected:
             yield f"look {position} is {recorded} in its JSON, {expected} in the manifest"
+        for name, scene, first, more in (
+            ("Sentinel-2", s2, entry.s2_ids[position], entry.s2_more[position] if entry.s2_more else ()),
+            ("Sentinel-1", s1, entry.s1_ids[position], entry.s1_more[position] if entry.s1_more else ()),
+        ):
+            yield from (f"look {position}: {problem}" for problem in _mosaic_differences(name, scene, (first, *more)))
         hours = (parse_time(s1["datetime"]) - parse_time(s2["datetime"])).total_seconds() / 3600
         for gap in (look["pair"]["geossl:gap_hours"], entry.gap_hours[position]):
             if not math.isclose(gap, hours, rel_tol=0, abs_tol=GAP_TOLERANCE_HOURS):
                 yield f"look {position}: a gap of {gap} h is recorded, the scenes are {hours:.2f} h apart"
         if "geossl:offset_applied" not in s2 or "geossl:offset_native" not in s2:
             yield f"look {position}: nothing is said about the Sentinel-2 offset"
+
+
+def _mosaic_differences(name: str, scene: Mapping[str, Any], ids: tuple[str, ...]) -> Iterator[str]:
+    """What a look's JSON says of the scenes that one sensor's pixels come from, other than that they are `ids`."""
+    recorded = tuple(scene.get("geossl:mosaic_item_ids", [scene["id"]]))
+    if recorded != ids:
+        yield f"{name} pixels are of {recorded} in its JSON, of {ids} in the manifest"
+        return
+    parts = scene.get("geossl:mosaic", [])
+    if [part["id"] for part in parts] != list(ids[1:]):
+        yield f"its JSON describes {len(parts)} further {name} scenes, there are {len(ids) - 1}"
+    for part in parts:
+        seconds = (parse_time(part["datetime"]) - parse_time(scene["datetime"])).total_seconds()
+        if abs(seconds) > MOSAIC_SECONDS:
+            yield f"{part['id']} is part of a mosaic and was acquired {seconds:.0f} s from {scene['id']}"
+        if name == "Sentinel-2" and not {"geossl:offset_native", "geossl:offset_applied"} <= set(part):
+            yield f"nothing is said about the offset of {part['id']}"

@@ -19,14 +19,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from geossl_data.bands import MEMBERS
-from geossl_data.errors import GeosslError, ReadError, ShardError, StorageError
+from geossl_data.errors import GeosslError, ReadError, ShardError, StorageError, TokenError
 from geossl_data.files import atomic_path, sha256
 from geossl_data.progress import Progress, silent
 from geossl_data.records import Sample, Skipped
 from geossl_data.shards.cluster import on_cluster
 from geossl_data.shards.codec import CODECS
 from geossl_data.shards.journal import finished, remove_foreign, remove_unfinished, write_journal
-from geossl_data.shards.manifest import Entry
+from geossl_data.shards.manifest import Entry, mosaic
 from geossl_data.shards.plan import ShardPlan
 from geossl_data.shards.report import ShardReport
 from geossl_data.shards.statistics import Sums, look_sums, merge_sums
@@ -86,7 +86,7 @@ def _groups(plan: ShardPlan, build: Build, codec: str, skipped: list[Skipped]) -
     for sample in plan.samples:
         try:
             yield _group(build(sample), codec)
-        except StorageError:
+        except (StorageError, TokenError):
             raise
         except (GeosslError, OSError) as error:
             skipped.append(Skipped(stage="shard", id=sample.key, reason=_reason(error), detail=_one_line(error)))
@@ -201,6 +201,8 @@ def _entry(tile: Tile, file_name: str, offset: int, nbytes: int) -> Entry:
         gap_hours=tuple(float(look.gap_hours) for look in sample.looks),
         s2_ids=tuple(look.s2_id for look in sample.looks),
         s1_ids=tuple(look.s1_id for look in sample.looks),
+        s2_more=mosaic([look.s2_more for look in sample.looks]),
+        s1_more=mosaic([look.s1_more for look in sample.looks]),
         labels=tuple(int(meta["label"]["geossl:majority_class"]) if "label" in meta else 0 for meta in metas),
         cloud_fraction=tuple(meta["s2"]["geossl:cloud_fraction"] for meta in metas),
         s2_valid_fraction=tuple(float(meta["s2"]["geossl:valid_fraction"]) for meta in metas),

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geossl_data.bands import LABEL_BAND, MEMBERS, S1_BANDS, S2_BANDS, S2_MEMBERS, S2_QUANTIFICATION, SCL_BAND
+from geossl_data.bands import (
+    LABEL_BAND,
+    MEMBERS,
+    S1_BANDS,
+    S2_BANDS,
+    S2_MEMBERS,
+    S2_NODATA,
+    S2_QUANTIFICATION,
+    SCL_BAND,
+)
 from geossl_data.records import Look, Place, Sample, Scene
 from geossl_data.scenes.items import rfc3339
 from geossl_data.tiles.radiometry import (
@@ -59,7 +68,10 @@ def build_tile(
     for its time, in [acquired, ends), and covers the place on its grid.
     min_valid: least share of valid pixels in each look, asked of both sensors.
     catalog_base: folder or URL of the catalog; asset hrefs below it are recorded relative to it.
-    Raises SkipError with a short reason: a scene, asset or window that cannot be had exactly, or too few valid pixels.
+    A look of several Sentinel-1 frames or Sentinel-2 parts is their mosaic: at each pixel the first that is valid, in
+    the look's order.
+    Raises SkipError with a short reason: a scene, asset or window that cannot be had exactly, of a part as well, or
+    too few valid pixels in the whole.
     """
     looks = tuple(_look(look, sample.place, scenes, labels, rasters, min_valid, catalog_base) for look in sample.looks)
     return Tile(sample=sample, looks=looks)
@@ -74,9 +86,12 @@ def _look(
     min_valid: float,
     base: str | None,
 ) -> TileLook:
-    s2, s1 = _scene(scenes, look.s2_id), _scene(scenes, look.s1_id)
-    _require_assets(s2, S2_BANDS)
-    _require_assets(s1, S1_BANDS)
+    s2 = [_scene(scenes, scene_id) for scene_id in (look.s2_id, *look.s2_more)]
+    s1 = [_scene(scenes, scene_id) for scene_id in (look.s1_id, *look.s1_more)]
+    for scene in s2:
+        _require_assets(scene, S2_BANDS)
+    for scene in s1:
+        _require_assets(scene, S1_BANDS)
     optical = _optical(s2, place, rasters)
     valid = s2_valid_fraction(optical)
     _require_valid(s2, valid, min_valid)
@@ -111,13 +126,29 @@ def _require_assets(scene: Scene, bands: Sequence[str]) -> None:
         raise SkipError("missing-asset", f"{scene.id}: no band {', '.join(absent)}, has {has}")
 
 
-def _require_valid(scene: Scene, found: float, least: float) -> None:
+def _require_valid(scenes: Sequence[Scene], found: float, least: float) -> None:
     if found < least:
-        raise SkipError("few-valid-pixels", f"{scene.id}: {found:.1%} of the pixels are valid, {least:.1%} needed")
+        names = " with ".join(scene.id for scene in scenes)
+        raise SkipError("few-valid-pixels", f"{names}: {found:.1%} of the pixels are valid, {least:.1%} needed")
 
 
-def _optical(scene: Scene, place: Place, rasters: Rasters) -> dict[str, NDArray[Any]]:
-    """The Sentinel-2 members of a look; without `scl` where the scene has no classification."""
+def _optical(parts: Sequence[Scene], place: Place, rasters: Rasters) -> dict[str, NDArray[Any]]:
+    """The Sentinel-2 members of a look: of each value the first part's that has one, in one offset era.
+
+    Without `scl` where a part has no classification, since the rest would be no class map of the place.
+    """
+    mosaic = _optical_part(parts[0], place, rasters)
+    for part in parts[1:]:
+        members = _optical_part(part, place, rasters)
+        mosaic = {
+            name: np.where(values != S2_NODATA, values, members[name])
+            for name, values in mosaic.items()
+            if name in members
+        }
+    return mosaic
+
+
+def _optical_part(scene: Scene, place: Place, rasters: Rasters) -> dict[str, NDArray[Any]]:
     members: dict[str, NDArray[Any]] = {}
     for name in S2_MEMBERS:
         grid = place_grid(place, MEMBERS[name].resolution_m)
@@ -129,11 +160,25 @@ def _optical(scene: Scene, place: Place, rasters: Rasters) -> dict[str, NDArray[
     return members
 
 
-def _radar(scene: Scene, place: Place, rasters: Rasters) -> tuple[NDArray[np.float16], bool]:
-    """Backscatter in dB, shape (2, rows, columns), and whether it had to be resampled."""
+def _radar(frames: Sequence[Scene], place: Place, rasters: Rasters) -> tuple[NDArray[np.float16], bool]:
+    """Backscatter in dB, shape (2, rows, columns), and whether any of it had to be resampled.
+
+    Each pixel is of the first frame with a measurement in both polarisations, so that their ratio is of one moment.
+    """
     grid = place_grid(place, MEMBERS["s1"].resolution_m)
-    windows = [rasters.read_power(scene.hrefs[band], grid) for band in S1_BANDS]
-    return backscatter_db(np.stack([power for power, _ in windows])), any(resampled for _, resampled in windows)
+    mosaic: NDArray[np.float32] | None = None
+    is_resampled = False
+    for frame in frames:
+        windows = [rasters.read_power(frame.hrefs[band], grid) for band in S1_BANDS]
+        power = np.stack([values for values, _ in windows])
+        is_resampled |= any(resampled for _, resampled in windows)
+        mosaic = power if mosaic is None else np.where(_has_measurement(mosaic), mosaic, power)
+    assert mosaic is not None
+    return backscatter_db(mosaic), is_resampled
+
+
+def _has_measurement(power: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(power).all(axis=0))
 
 
 def _label(
@@ -177,9 +222,17 @@ def _common_meta(scene: Scene, bands: Sequence[str], base: str | None) -> dict[s
     }
 
 
-def _s2_meta(
-    scene: Scene, members: Mapping[str, NDArray[Any]], valid_fraction: float, base: str | None
-) -> dict[str, Any]:
+def _mosaic_meta(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the first of several scenes says, the ids of all in order, and what each further one says of itself."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0] | {
+        "geossl:mosaic_item_ids": [part["id"] for part in parts],
+        "geossl:mosaic": list(parts[1:]),
+    }
+
+
+def _s2_part_meta(scene: Scene, base: str | None) -> dict[str, Any]:
     bands = [band for name in (*S2_MEMBERS, "scl") for band in MEMBERS[name].bands]
     return _common_meta(scene, bands, base) | {
         "eo:cloud_cover": scene.cloud_percent,
@@ -187,14 +240,21 @@ def _s2_meta(
         "s2:processing_baseline": scene.baseline,
         "geossl:offset_native": scene.boa_offset,
         "geossl:offset_applied": scene.boa_offset,
+    }
+
+
+def _s2_meta(
+    parts: Sequence[Scene], members: Mapping[str, NDArray[Any]], valid_fraction: float, base: str | None
+) -> dict[str, Any]:
+    return _mosaic_meta([_s2_part_meta(part, base) for part in parts]) | {
         "geossl:quantification": S2_QUANTIFICATION,
         "geossl:cloud_fraction": cloud_fraction(members["scl"]) if "scl" in members else None,
         "geossl:valid_fraction": valid_fraction,
     }
 
 
-def _s1_meta(scene: Scene, valid_fraction: float, resampled: bool, base: str | None) -> dict[str, Any]:
-    return _common_meta(scene, S1_BANDS, base) | {
+def _s1_meta(frames: Sequence[Scene], valid_fraction: float, resampled: bool, base: str | None) -> dict[str, Any]:
+    return _mosaic_meta([_common_meta(frame, S1_BANDS, base) for frame in frames]) | {
         "sar:polarizations": list(S1_BANDS),
         "sar:product_type": "RTC",
         "geossl:units": "dB",

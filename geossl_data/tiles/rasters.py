@@ -4,12 +4,10 @@ A window is exact or it is refused with a reason: nothing is padded, filled, tak
 a pixel. Sentinel-1 alone may be resampled, in linear power. Only GeoTIFF is opened, whatever the name says.
 """
 
-import logging
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -19,7 +17,9 @@ from numpy.typing import NDArray
 from geossl_data.errors import ReadError
 from geossl_data.grid import Grid
 from geossl_data.records import Place
+from geossl_data.scenes.access import Access, AccessError
 from geossl_data.scenes.hrefs import redact
+from geossl_data.scenes.tokens import ContainerRefusedError
 from geossl_data.tiles.radiometry import mask_power
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Reason = Literal[
     "missing-scene",
     "missing-asset",
+    "forbidden",
+    "refused-address",
     "read-failed",
     "not-geotiff",
     "wrong-bands",
@@ -46,6 +48,8 @@ MAX_WINDOW_NBYTES = 256 * 2**20
 """Largest window or storage block that is decoded; far above any place, far below a decompression bomb."""
 MAX_ENLARGEMENT = 6
 """60 m values stored at 10 m; nothing sensible is enlarged further."""
+FORGET_S = 1.0
+"""How long GDAL may take to forget what it remembers of an address."""
 MARGIN_PX = 3
 """Source pixels read around a window that is resampled: bilinear needs one, a curved edge the rest."""
 
@@ -65,10 +69,10 @@ _GDAL_OPTIONS = {
     "GDAL_HTTP_MULTIRANGE": "SERIAL",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_NETRC": "NO",
+    "CPL_CURL_VERBOSE": "NO",
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
     "VSI_CACHE": True,
 }
-_QUERY = re.compile(r"\?[^\s'\"]*")
 
 
 class SkipError(ReadError):
@@ -82,46 +86,29 @@ class SkipError(ReadError):
         return (SkipError, (self.reason, str(self)))
 
 
-class _Redactor(logging.Filter):
-    """Takes signatures out of what rasterio and GDAL log about addresses."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = _QUERY.sub("", record.getMessage()), ()
-        return True
-
-
-_REDACTOR = _Redactor()
-for _name in ("rasterio", "rasterio._env", "rasterio._err", "rasterio._io", "rasterio._base", "rasterio.env"):
-    logging.getLogger(_name).addFilter(_REDACTOR)
-
-
 def place_grid(place: Place, resolution_m: int) -> Grid:
     """The pixel grid of a place at 10, 20 or 60 m."""
     side = place.size_px * 10 // resolution_m
     return Grid(place.epsg, place.x, place.y, float(resolution_m), side, side)
 
 
-def _unsigned(href: str) -> str:
-    return href
-
-
 class Rasters:
     """Reads windows; keeps the most recently used rasters open. Safe to use from several threads.
 
-    sign: turns the unsigned href of a scene into one that opens; called just before opening, and again when an open
-    raster stops answering, so that signatures may expire.
+    access: turns the unsigned href of a scene into an address that may be opened; asked before each read, so that
+    signatures may expire, and looks again at a file that could not be read.
     max_open: how many idle rasters stay open.
     """
 
-    def __init__(self, *, sign: Callable[[str], str] = _unsigned, max_open: int = 64) -> None:
-        self._sign = sign
+    def __init__(self, *, access: Access | None = None, max_open: int = 64) -> None:
+        self._access = Access() if access is None else access
         self._max_open = max_open
         self._idle: OrderedDict[str, list[DatasetReader]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> "tuple[Callable[..., Rasters], tuple[Callable[[str], str], int]]":
+    def __reduce__(self) -> "tuple[Callable[..., Rasters], tuple[Access, int]]":
         """Sent to another process, it starts there with nothing open."""
-        return _rasters, (self._sign, self._max_open)
+        return _rasters, (self._access, self._max_open)
 
     def __enter__(self) -> "Rasters":
         return self
@@ -182,44 +169,73 @@ class Rasters:
         return self._on_dataset(href, read)
 
     def _on_dataset(self, href: str, act: Callable[["DatasetReader"], T]) -> T:
-        """What `act` makes of an open raster; a second try on a fresh one heals an expired signature."""
+        """What `act` makes of an open raster; a second try, looked at and opened afresh, heals what passes.
+
+        Raises SkipError, and TokenError where no token is to be had for any raster.
+        """
         import rasterio
         from rasterio.errors import RasterioError
 
-        failure: Exception | None = None
+        failure = ""
         for _ in range(2):
+            url = self._url(href)
             try:
-                with rasterio.Env(**_GDAL_OPTIONS), self._borrowed(href) as dataset:
-                    return act(dataset)
+                with rasterio.Env(**_GDAL_OPTIONS), self._borrowed(url) as dataset:
+                    result = act(dataset)
             except SkipError:
                 raise
             except (RasterioError, OSError) as error:
-                failure = error
+                failure = str(error)
+                self._access.failed(href)
+                self._close_idle(url)
+                _forget(url)
+            else:
+                self._access.worked(url)
+                return result
         # Raised outside the handler: the original text may hold the signed address, also in a printed traceback.
-        raise SkipError(*_failure(href, str(failure)))
+        raise SkipError(*_failure(href, failure))
+
+    def _url(self, href: str) -> str:
+        """The address that GDAL may open for an href; SkipError where there is none."""
+        scheme = href.split("://", 1)[0].lower() if "://" in href else "file"
+        if scheme not in _SCHEMES or href.startswith(("/vsi", "<")):
+            raise SkipError("read-failed", f"{redact(href)}: not a local path or one of {', '.join(_SCHEMES)}")
+        try:
+            return self._access.url(href)
+        except AccessError as error:
+            raise SkipError(error.reason, str(error)) from None
+        except ContainerRefusedError as error:
+            raise SkipError("forbidden", f"{redact(href)}: {error}") from None
 
     @contextmanager
-    def _borrowed(self, href: str) -> Iterator["DatasetReader"]:
+    def _borrowed(self, url: str) -> Iterator["DatasetReader"]:
         """An open raster that no other thread uses meanwhile; kept for later unless its use failed."""
         with self._lock:
-            idle = self._idle.get(href)
+            idle = self._idle.get(url)
             dataset = idle.pop() if idle else None
         if dataset is None:
-            dataset = _open(href, self._sign)
+            dataset = _open(url)
         try:
             yield dataset
         except SkipError:
-            self._give_back(href, dataset)
+            self._give_back(url, dataset)
             raise
         except BaseException:
             dataset.close()
             raise
-        self._give_back(href, dataset)
+        self._give_back(url, dataset)
 
-    def _give_back(self, href: str, dataset: "DatasetReader") -> None:
+    def _close_idle(self, url: str) -> None:
+        """Close what is open at an address and not in use: what failed once would fail again."""
         with self._lock:
-            self._idle.setdefault(href, []).append(dataset)
-            self._idle.move_to_end(href)
+            idle = self._idle.pop(url, [])
+        for dataset in idle:
+            dataset.close()
+
+    def _give_back(self, url: str, dataset: "DatasetReader") -> None:
+        with self._lock:
+            self._idle.setdefault(url, []).append(dataset)
+            self._idle.move_to_end(url)
             surplus: list[DatasetReader] = []
             while sum(map(len, self._idle.values())) > self._max_open:
                 oldest = next(iter(self._idle))
@@ -228,18 +244,31 @@ class Rasters:
             old.close()
 
 
-def _rasters(sign: Callable[[str], str], max_open: int) -> Rasters:
-    return Rasters(sign=sign, max_open=max_open)
+def _rasters(access: Access, max_open: int) -> Rasters:
+    return Rasters(access=access, max_open=max_open)
 
 
-def _open(href: str, sign: Callable[[str], str]) -> "DatasetReader":
+def _open(url: str) -> "DatasetReader":
     import rasterio
 
-    scheme = href.split("://", 1)[0].lower() if "://" in href else "file"
-    if scheme not in _SCHEMES or href.startswith(("/vsi", "<")):
-        raise SkipError("read-failed", f"{redact(href)}: not a local path or one of {', '.join(_SCHEMES)}")
     # The driver is named because GDAL looks at content, not at endings: a VRT called .tif would read any local file.
-    return rasterio.open(sign(href), driver="GTiff", GEOREF_SOURCES="INTERNAL")
+    return rasterio.open(url, driver="GTiff", GEOREF_SOURCES="INTERNAL")
+
+
+def _forget(url: str) -> None:
+    """Make GDAL ask again about an address: left alone it remembers a failure as long as the process lives.
+
+    A handle that may not cache takes with it what is remembered of its file. GDAL gives no other way to say so for one
+    address; where nothing is remembered this costs one request that is not waited for.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    if "://" not in url:
+        return
+    uncached = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/", "GDAL_HTTP_MAX_RETRY": 0, "GDAL_HTTP_TIMEOUT": FORGET_S}
+    with rasterio.Env(**(_GDAL_OPTIONS | uncached)), suppress(RasterioError, OSError):
+        _open(url).close()
 
 
 def _failure(href: str, text: str) -> tuple[Reason, str]:

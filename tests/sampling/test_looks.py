@@ -1,5 +1,6 @@
 """Looks: which dates a place gets."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -67,3 +68,26 @@ def test_looks_are_in_time_order_without_repeats_whatever_the_input_order(
     assert looks == choose_looks(rule, shuffled, CLOUD)
     times = [look.acquired for look in looks]
     assert times == sorted(set(times))
+
+
+def test_ties_go_to_the_clearest_or_to_the_nearest_in_time() -> None:
+    clear = pair("2022-01-10", gap_hours=-30.0)
+    near = pair("2022-01-20", gap_hours=2.0)
+    as_near = pair("2022-01-30", gap_hours=-2.0)
+    cloud = {clear.s2_id: 1.0, near.s2_id: 50.0, as_near.s2_id: 40.0}
+    summer = pair("2022-07-01")
+
+    def taken(tie: str, rule: str = "single") -> list[str]:
+        looks = choose_looks(rule, [clear, near, as_near, summer], cloud | {summer.s2_id: 60.0}, tie)  # type: ignore[arg-type]
+        return [look.s2_id for look in looks]
+
+    assert (taken("clearest"), taken("nearest")) == ([clear.s2_id], [as_near.s2_id])
+    assert taken("clearest", "seasons") == [clear.s2_id, summer.s2_id]
+    assert taken("nearest", "seasons") == [as_near.s2_id, summer.s2_id]
+    assert [look.s2_id for look in choose_looks("single", [clear, near], cloud)] == [clear.s2_id]
+
+
+def test_a_look_names_all_frames_and_parts_of_its_pair() -> None:
+    whole = replace(pair("2022-01-10"), s1_more=("f2", "f3"), s2_more=("half",))
+    (look,) = choose_looks("single", [whole], {})
+    assert (look.s1_more, look.s2_more) == (("f2", "f3"), ("half",))

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box
 
 from geossl_data.errors import CatalogError
-from geossl_data.scenes.area import area_of, meets, query_boxes
+from geossl_data.scenes.area import area_of, area_of_places, meets, query_boxes
 
 
 def test_boxes() -> None:
@@ -66,3 +68,39 @@ def test_an_area_file_that_is_none(tmp_path: Path) -> None:
 def test_no_area_file(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no such area file"):
         area_of(None, tmp_path / "area.geojson")
+
+
+def write_places(path: Path, lon: list[float], lat: list[float], size_px: list[int]) -> Path:
+    pq.write_table(pa.table({"lon": lon, "lat": lat, "size_px": size_px}), path)
+    return path
+
+
+def test_the_ground_of_places(tmp_path: Path) -> None:
+    area = area_of_places(
+        write_places(tmp_path / "p.parquet", [8.0, 20.0, 179.999], [0.0, 60.0, 10.0], [264, 264, 600])
+    )
+    equator, north, dateline = sorted(area.geoms, key=lambda shape: shape.bounds)
+    # 2.64 km: 0.0237 degrees on the equator, and twice that in longitude at 60 degrees
+    assert equator.bounds == pytest.approx((7.98813, -0.01187, 8.01187, 0.01187), abs=1e-5)
+    assert north.bounds[2] - north.bounds[0] == pytest.approx(2 * 0.02374, abs=1e-4)
+    assert meets(box(-180, 9, -179.99, 11), dateline)
+    assert len(query_boxes(area)) == 4
+
+
+@pytest.mark.parametrize(
+    "row", [(181.0, 0.0, 264), (0.0, 89.5, 264), (0.0, 0.0, 0), (0.0, 0.0, 20000), (float("nan"), 0.0, 6)]
+)
+def test_places_that_are_not_on_the_earth(tmp_path: Path, row: tuple[float, float, int]) -> None:
+    path = write_places(tmp_path / "p.parquet", [8.0, row[0]], [47.0, row[1]], [264, row[2]])
+    with pytest.raises(CatalogError, match="2 places, 1 of them on the Earth"):
+        area_of_places(path)
+
+
+def test_what_is_no_table_of_places(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="no such table of places"):
+        area_of_places(tmp_path / "absent.parquet")
+    pq.write_table(pa.table({"lon": [1.0]}), tmp_path / "p.parquet")
+    with pytest.raises(CatalogError, match="not a table of places with lon, lat, size_px"):
+        area_of_places(tmp_path / "p.parquet")
+    with pytest.raises(CatalogError, match="0 places, 0 of them on the Earth"):
+        area_of_places(write_places(tmp_path / "p.parquet", [], [], []))

@@ -1,6 +1,7 @@
 """The offset follows from the baseline, once, and contradictions are refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,3 +84,28 @@ def test_what_the_catalog_has_already_subtracted(
 def test_a_baseline_that_the_name_contradicts(s2_item: Make) -> None:
     item = s2_item(s2__product_uri="S2A_MSIL2A_20190601T102031_N0301_R065_T32TMT_20230601T170000.SAFE")
     assert given_up(item)[0] == "offset-contradiction"
+
+
+@pytest.mark.parametrize(
+    ("rule", "baseline", "flag", "expected"),
+    [
+        ("stored", "05.10", None, -1000),
+        ("stored", "05.10", False, -1000),
+        ("stored", "05.10", True, "contradiction"),
+        ("stored", "03.01", None, 0),
+        ("applied", "05.10", None, 0),
+        ("applied", "05.10", True, 0),
+        ("applied", "05.10", False, "contradiction"),
+        ("applied", None, None, 0),
+        ("flag", "05.10", None, -1000),
+    ],
+)
+def test_1_54_what_a_catalog_is_known_to_do(
+    s2_item: Make, rule: Any, baseline: str | None, flag: bool | None, expected: int | str
+) -> None:
+    item = s2_item(s2__processing_baseline=baseline, earthsearch__boa_offset_applied=flag)
+    provider = replace(FILE, offset=rule)
+    if expected == "contradiction":
+        assert given_up(item, provider)[0] == "offset-contradiction"
+    else:
+        assert scene_from_item(item, provider, BASE).boa_offset == expected

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geossl_data.scenes.providers import provider_for
+from geossl_data.scenes.providers import ALIASES, provider_for
 from geossl_data.scenes.reduction import reduced, self_links
 from geossl_data.scenes.scene import scene_from_item
 
@@ -24,7 +24,7 @@ def test_what_is_left_of_an_item(s1_item: Make) -> None:
     item["assets"]["preview"] = {"href": "https://example.org/p.png?token=CANARY"}
     item["assets"]["vv"] |= {"roles": ["data", 7], "bands": [{"name": "vv", "raster:scale": 2, "data_type": "float32"}]}
     item["links"] = [{"rel": "root", "href": "https://example.org/?token=CANARY"}]
-    left = reduced(item, scene_from_item(item, FILE, BASE), BASE)
+    left = reduced(item, scene_from_item(item, FILE, BASE), BASE, ALIASES)
     assert sorted(left["properties"]) == [
         *("datetime", "platform", "proj:epsg", "proj:shape", "proj:transform", "sat:orbit_state")
     ]
@@ -53,10 +53,10 @@ def test_the_same_scene_comes_of_what_is_left(s2_item: Make, stated: Item) -> No
     item = s2_item()
     item["properties"] |= stated
     scene = scene_from_item(item, FILE, BASE)
-    left = reduced(item, scene, BASE)
+    left = reduced(item, scene, BASE, ALIASES)
     assert scene_from_item(left, FILE, BASE) == scene
     assert json.loads(json.dumps(left, allow_nan=False)) == left
-    assert reduced(left, scene, BASE) == left
+    assert reduced(left, scene, BASE, ALIASES) == left
 
 
 def test_the_link_to_the_item_itself() -> None:

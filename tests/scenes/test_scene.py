@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from geossl_data.bands import S1_BANDS, S2_BANDS
 from geossl_data.grid import Grid
 from geossl_data.scenes.providers import PROVIDERS, Provider, provider_for
 from geossl_data.scenes.reasons import ItemError
-from geossl_data.scenes.scene import platform_name, scene_from_item, sensor_of
+from geossl_data.scenes.scene import platform_name, product_of, scene_from_item
 
 STAC = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stac" / "items"
 PC, ES = PROVIDERS["planetary-computer"], PROVIDERS["earth-search"]
@@ -100,9 +99,25 @@ def test_missing_bands(s2_item: Make, s1_item: Make) -> None:
     assert given_up(s2_item() | {"assets": None})[0] == "missing-asset"
 
 
-def test_ground_range_data(s1_item: Make) -> None:
+IDENTITY = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def test_1_39_ground_range_data_needs_a_projected_grid(s1_item: Make) -> None:
     item = s1_item(collection="sentinel-1-grd")
-    assert given_up(item)[0] == given_up(item, ES)[0] == "not-terrain-corrected"
+    assert scene_from_item(item, FILE, BASE).grids["VV"].epsg == 32632
+    in_degrees = s1_item(collection="sentinel-1-grd", proj__epsg=4326, proj__transform=[2e-4, 0, 8, 0, -1e-4, 48])
+    without = s1_item(collection="sentinel-1-grd", proj__transform=None)
+    for bad in (in_degrees, without):
+        assert given_up(bad)[0] == "not-terrain-corrected"
+
+
+@pytest.mark.parametrize("collection", ["sentinel-1-grd", "sentinel-1-rtc"])
+def test_1_39_an_identity_transform_is_radar_geometry(s1_item: Make, collection: str) -> None:
+    on_item = s1_item(collection=collection, proj__transform=IDENTITY)
+    on_asset = s1_item(collection=collection)
+    on_asset["assets"]["vh"]["proj:transform"] = [*IDENTITY, 0, 0, 1]
+    assert given_up(on_item)[1] == "S1A_a: VV has an identity transform: in radar geometry"
+    assert given_up(on_asset)[1] == "S1A_a: VH has an identity transform: in radar geometry"
 
 
 def test_no_time(s2_item: Make) -> None:
@@ -199,16 +214,25 @@ def test_real_earth_search_items() -> None:
     scenes = [scene_from_item(item, ES, "https://x.org/") for item in real("earth-search__sentinel-2-l2a")]
     counts = Counter((scene.baseline, scene.boa_offset) for scene in scenes)
     assert counts == {("05.11", 0): 6, ("05.09", 0): 5, (None, None): 14}
-    collection_1 = replace(ES, s2_collection="sentinel-2-c1-l2a")
-    shifted = [
-        scene_from_item(item, collection_1, "https://x.org/") for item in real("earth-search__sentinel-2-c1-l2a")
-    ]
+    shifted = [scene_from_item(item, ES, "https://x.org/") for item in real("earth-search__sentinel-2-c1-l2a")]
     assert {scene.boa_offset for scene in shifted} == {-1000}
-    for item in real("earth-search__sentinel-1-grd"):
-        assert given_up(item, ES)[0] == "not-terrain-corrected"
+    for item in real("earth-search__sentinel-1-grd"):  # single polarisation HH
+        assert given_up(item, ES)[0] == "missing-asset"
+
+
+def test_real_level_1c_items() -> None:
+    scenes = [scene_from_item(item, ES, "https://x.org/") for item in real("earth-search__sentinel-2-l1c")]
+    assert {(scene.baseline, scene.boa_offset) for scene in scenes} == {("05.11", -1000)}
+    assert all(set(scene.hrefs) == set(S2_BANDS) for scene in scenes)
+
+
+def test_real_ground_range_items() -> None:
+    for item in real("planetary-computer__sentinel-1-grd"):
+        assert given_up(item, PC)[0] == "not-terrain-corrected"
 
 
 def test_other_collections_are_of_no_use(s2_item: Make) -> None:
-    assert sensor_of(s2_item(collection="sentinel-2-l1c"), FILE) is None
-    assert sensor_of(s2_item(collection="sentinel-2-c1-l2a"), FILE) == "s2"
-    assert sensor_of(s2_item(collection="sentinel-2-c1-l2a"), PC) is None
+    assert product_of(s2_item(collection="landsat-c2-l2"), FILE) is None
+    assert product_of(s2_item(collection="sentinel-2-l1c"), FILE) == "L1C"
+    assert product_of(s2_item(collection="sentinel-2-c1-l2a"), FILE) == "L2A"
+    assert product_of(s2_item(collection="sentinel-2-c1-l2a"), PC) is None

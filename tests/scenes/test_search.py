@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from shapely.geometry import box, mapping
 
 from geossl_data.errors import CatalogError, EmptyResultError
 from geossl_data.scenes.area import area_of
-from geossl_data.scenes.search import Found, month_windows, search
+from geossl_data.scenes.search import Found, search
 
 STAC = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stac"
 
@@ -72,7 +72,7 @@ def test_items_that_cannot_be_used_are_listed_where_they_were_asked_for(
         s2_item("S2A_unknown", s2__processing_baseline=None),
         hostile,
         shifted,
-        s1_item("S1A_grd", collection="sentinel-1-grd"),
+        s1_item("S1A_grd", proj__transform=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]),
         s2_item("S2A bad id"),
     ]
     found = find(tmp_path, items, area=box(8, 47, 9, 48), start=date(2023, 6, 1), end=date(2023, 6, 30))
@@ -139,18 +139,6 @@ def test_nothing_found_says_what_was_asked_and_what_there_was(tmp_path: Path, fi
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no such catalog file"):
         search(str(tmp_path / "x.parquet"), area=None, start=None, end=None, max_cloud=1, unknown_baseline="skip")
-
-
-def test_months() -> None:
-    def day(month: int, number: int, year: int = 2023) -> datetime:
-        return datetime(year, month, number, tzinfo=UTC)
-
-    assert month_windows(day(11, 15), day(1, 2, 2024)) == [
-        (day(11, 15), day(12, 1)),
-        (day(12, 1), day(1, 1, 2024)),
-        (day(1, 1, 2024), day(1, 2, 2024)),
-    ]
-    assert month_windows(day(5, 1), day(5, 1)) == []
 
 
 # ---------------------------------------------------------------------------------------------------- real catalogs

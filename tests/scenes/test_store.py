@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from geossl_data.bands import S2_BANDS
 from geossl_data.errors import DatasetError
 from geossl_data.scenes.items import read_items, write_items
+from geossl_data.scenes.providers import PROVIDERS, Provider, TokenService
 from geossl_data.scenes.search import Found
-from geossl_data.scenes.store import read_scenes, write_scenes
+from geossl_data.scenes.store import provider_of, read_scenes, write_scenes
 from geossl_data.tables import read_metadata
 
 Item = dict[str, Any]
@@ -65,3 +68,30 @@ def test_a_table_of_scenes_that_was_tampered_with(tmp_path: Path, find: Find, s2
 def test_no_file_of_scenes(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file"):
         read_scenes(tmp_path / "scenes.parquet")
+
+
+def test_names_of_ones_own_come_back(
+    tmp_path: Path, find: Find, s2_item: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = s2_item(collection="ard")
+    item["assets"] = {f"own-{key}": asset for key, asset in item["assets"].items()}
+    aliases = {f"own-{band}": band for band in (*S2_BANDS, "SCL")}
+    mine = Provider(name="mine", url=None, collections={"ard": "L2A"}, aliases=aliases, offset="applied")
+    monkeypatch.setattr("geossl_data.scenes.search.provider_for", lambda catalog: mine)
+    found = find(tmp_path, [item])
+    write_scenes(tmp_path / "scenes.parquet", found)
+    assert read_scenes(tmp_path / "scenes.parquet") == found.scenes
+    assert found.scenes[0].boa_offset == 0
+    assert provider_of(tmp_path / "scenes.parquet") == mine
+
+
+def test_who_signs_is_never_read_from_a_file(tmp_path: Path, find: Find, s2_item: Make) -> None:
+    found = find(tmp_path, [s2_item()])
+    pc = PROVIDERS["planetary-computer"]
+    theirs = replace(pc, tokens=TokenService(url="https://evil.example.org/token", containers={}))
+    write_scenes(tmp_path / "scenes.parquet", replace(found, provider=theirs))
+    assert provider_of(tmp_path / "scenes.parquet").tokens is pc.tokens
+    elsewhere = replace(pc, url="https://evil.example.org/stac")
+    write_scenes(tmp_path / "scenes.parquet", replace(found, provider=elsewhere))
+    assert provider_of(tmp_path / "scenes.parquet").tokens is None
+    assert b"evil.example.org/token" not in (tmp_path / "scenes.parquet").read_bytes()

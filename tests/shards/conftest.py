@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -181,3 +182,39 @@ def dataset(tmp_path: Path, write_dataset: WriteDataset) -> Path:
     splits: list[Split] = ["train"] * 8 + ["val", "test"]
     write_dataset(tmp_path / "data", [make_sample(number, split) for number, split in enumerate(splits)])
     return tmp_path / "data"
+
+
+def make_mosaic_sample(number: int, split: Split = "train") -> Sample:
+    """Sample `number` of two looks, the second of two Sentinel-2 parts and three Sentinel-1 frames."""
+    sample = make_sample(number, split)
+    second = replace(sample.looks[1], s2_more=(f"S2_{number}_1b",), s1_more=(f"S1_{number}_1b", f"S1_{number}_1c"))
+    return replace(sample, looks=(sample.looks[0], second))
+
+
+def make_mosaic_tile(sample: Sample) -> Tile:
+    """A tile of arithmetic whose looks describe their further scenes."""
+    tile = make_tile(sample)
+    looks = []
+    for look, built in zip(sample.looks, tile.looks, strict=True):
+        meta = dict(built.meta)
+        for sensor, more in (("s2", look.s2_more), ("s1", look.s1_more)):
+            if more:
+                first = meta[sensor]
+                parts = [{**first, "id": name} for name in more]
+                meta[sensor] = first | {
+                    "geossl:mosaic_item_ids": [first["id"], *more],
+                    "geossl:mosaic": parts,
+                }
+        looks.append(replace(built, meta=meta))
+    return replace(tile, looks=tuple(looks))
+
+
+@pytest.fixture
+def mosaics(tmp_path: Path, write_dataset: WriteDataset) -> Path:
+    """A place in train with a look that is a mosaic, one such in val, and one without in test."""
+    write_dataset(
+        tmp_path / "mosaics",
+        [make_mosaic_sample(1), make_sample(2, "test"), make_mosaic_sample(3, "val")],
+        make_mosaic_tile,
+    )
+    return tmp_path / "mosaics"

@@ -191,3 +191,25 @@ def test_the_notice_names_the_years_of_both_sensors(entries: list[Entry]) -> Non
     per_look = ("members", "s2_ids", "s1_ids", "labels", "cloud_fraction", "s2_valid_fraction", "s1_valid_fraction")
     one = replace(entries[0], n_looks=1, **look, **{name: getattr(entries[0], name)[:1] for name in per_look})
     assert licence_text([one]).startswith("Contains modified Copernicus Sentinel data [2021, 2022].")
+
+
+def test_a_row_names_the_further_scenes_of_a_mosaic(mosaics: Path) -> None:
+    rows = {entry.key: entry for entry in read_manifest(mosaics / MANIFEST_NAME).entries}
+    assert rows["place-001"].s2_ids == ("S2_1_0", "S2_1_1")
+    assert rows["place-001"].s2_more == ((), ("S2_1_1b",))
+    assert rows["place-001"].s1_more == ((), ("S1_1_1b", "S1_1_1c"))
+    assert (rows["place-002"].s2_more, rows["place-002"].s1_more) == ((), ())
+    assert all(from_plain(to_plain(entry)) == entry for entry in rows.values())
+
+
+def test_without_mosaics_there_is_no_column_for_them(dataset: Path, mosaics: Path) -> None:
+    import pyarrow.parquet as pq
+
+    columns = {"geossl:s1_more", "geossl:s2_more"}
+    assert not columns & set(pq.read_schema(dataset / MANIFEST_NAME).names)
+    assert columns <= set(pq.read_schema(mosaics / MANIFEST_NAME).names)
+
+
+def test_further_scenes_are_listed_for_every_look_or_for_none(entries: list[Entry]) -> None:
+    with pytest.raises(ShardError, match="columns disagree on the 2 looks"):
+        replace(entries[0], s1_more=(("b",),))

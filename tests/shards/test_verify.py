@@ -197,3 +197,42 @@ def test_overlaps_are_seen_across_zones_and_the_antimeridian(dataset: Path) -> N
             "error place-008: val: overlaps place-009, which is test",
             "error place-009: test: overlaps place-008, which is val",
         )
+
+
+def test_a_folder_with_mosaics_has_no_faults(mosaics: Path) -> None:
+    assert verify(mosaics, deep=True) == []
+
+
+def test_mosaics_that_differ_from_the_manifest_are_found(mosaics: Path) -> None:
+    rewrite(mosaics, lambda entry: replace(entry, s1_more=()) if entry.key == "place-001" else entry)
+    found = faults(mosaics)
+    assert "place-001: look 1: Sentinel-1 pixels are of ('S1_1_1', 'S1_1_1b', 'S1_1_1c') in its JSON" in found
+    assert found.count("error") == 1
+
+
+@pytest.mark.parametrize(
+    ("sensor", "change", "message"),
+    [
+        ("s2", {"geossl:mosaic": []}, "its JSON describes 0 further Sentinel-2 scenes, there are 1"),
+        ("s1", {"geossl:mosaic": None}, "is damaged"),
+        ("s2", {"geossl:mosaic_item_ids": ["S2_1_1"]}, "Sentinel-2 pixels are of ('S2_1_1',) in its JSON"),
+        ("s2", {"part": {"geossl:offset_native": None}}, "nothing is said about the offset of S2_1_1b"),
+        ("s1", {"part": {"datetime": "2021-01-01T00:00:00Z"}}, "is part of a mosaic and was acquired"),
+    ],
+)
+def test_a_mosaic_that_its_json_does_not_tell_right_is_found(
+    mosaics: Path, sensor: str, change: dict[str, Any], message: str
+) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        scene = content["looks"][1][sensor]
+        for name, value in change.get("part", {}).items():
+            if value is None:
+                del scene["geossl:mosaic"][0][name]
+            else:
+                scene["geossl:mosaic"][0][name] = value
+        scene |= {name: value for name, value in change.items() if name != "part"}
+
+    edit_json(mosaics, edit)
+    found = faults(mosaics)
+    assert "error place-001: " in found
+    assert message in found

@@ -279,6 +279,149 @@ def test_a_sample_is_complete_or_skipped(world: World) -> None:
     assert reasons == ["missing-scene", "missing-asset", "outside", "off-grid"]
 
 
+def mosaic_look(s2: list[Scene], s1: list[Scene]) -> Look:
+    look = look_of(s2[0], s1[0])
+    return replace(look, s2_more=tuple(scene.id for scene in s2[1:]), s1_more=tuple(scene.id for scene in s1[1:]))
+
+
+class Halves:
+    """The world's scenes in two parts that complement each other, every pixel of the second shifted by a little."""
+
+    def __init__(self, world: World, *, second_offset: int = -1000) -> None:
+        whole = dict(world.arrays)
+        self.whole = whole
+        self.expected: dict[str, np.ndarray] = {}
+        first, second = {}, {}
+        for name, array in whole.items():
+            # West of the place's middle only the first part sees; both see one column of 60 m.
+            middle = round(array.shape[1] * 24 / 42)
+            both = max(1, array.shape[1] // 7)
+            other = array + np.array(3, array.dtype)
+            first[name], second[name] = array.copy(), other
+            first[name][:, middle:] = 0
+            second[name] = np.where(np.arange(array.shape[1]) < middle - both, 0, other).astype(array.dtype)
+            self.expected[name] = np.where(np.arange(array.shape[1]) < middle, array, other)
+        world.arrays = first
+        self.west = world.optical("west", offset=0)
+        self.west_frame = world.radar("west-frame")
+        world.arrays = second
+        self.east = world.optical("east", offset=second_offset, time=TIME + timedelta(seconds=9))
+        self.east_frame = world.radar("east-frame", time=TIME + timedelta(hours=7, seconds=25))
+        world.arrays = whole
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        return (self.west, self.east, self.west_frame, self.east_frame)
+
+
+def test_1_51_1_86_a_mosaic_takes_each_pixel_from_the_first_scene_that_has_it(world: World) -> None:
+    halves = Halves(world)
+    look = mosaic_look([halves.west, halves.east], [halves.west_frame, halves.east_frame])
+    (built,) = world.build(sample_of(PLACE, look), *halves.scenes, min_valid=1.0).looks
+    for name in S2_MEMBERS:
+        member = MEMBERS[name]
+        expected = np.stack([cut(halves.expected[band], member.factor, PLACE) for band in member.bands])
+        np.testing.assert_array_equal(built.members[name], expected)
+    np.testing.assert_array_equal(built.members["scl"], cut(halves.expected["SCL"], 2, PLACE))
+    power = np.stack([cut(halves.expected[band], 1, PLACE) for band in S1_BANDS]).astype(np.float64)
+    np.testing.assert_allclose(built.members["s1"].astype(np.float64), 10 * np.log10(power), atol=0.016)
+    assert built.meta["s2"]["geossl:valid_fraction"] == built.meta["s1"]["geossl:valid_fraction"] == 1.0
+
+
+def test_the_order_of_the_look_decides_where_two_scenes_see_a_pixel(world: World) -> None:
+    halves = Halves(world)
+    looks = [
+        mosaic_look([halves.west, halves.east], [halves.west_frame, halves.east_frame]),
+        mosaic_look([halves.east, halves.west], [halves.east_frame, halves.west_frame]),
+    ]
+    tiles = [world.build(sample_of(PLACE, look), *halves.scenes) for look in looks]
+    first, second = (tile.looks[0].members["s2_10m"][0].astype(int) for tile in tiles)
+    assert set(np.unique(second - first)) == {0, 3}
+    assert 0 < (second != first).mean() < 0.5
+
+
+def test_neither_half_alone_is_valid_enough(world: World) -> None:
+    halves = Halves(world)
+    whole = [halves.west, halves.east], [halves.west_frame, halves.east_frame]
+    for s2, s1, named in (
+        (whole[0][:1], whole[1], "west: 50"),
+        (whole[0][1:], whole[1], "east: "),
+        (whole[0], whole[1][:1], "west-frame: 50"),
+    ):
+        with pytest.raises(SkipError, match=named) as caught:
+            world.build(sample_of(PLACE, mosaic_look(s2, s1)), *halves.scenes)
+        assert caught.value.reason == "few-valid-pixels"
+    hole = world.arrays["B02"][10, 15]
+    assert hole > 0
+    for scene in whole[0]:
+        world.write(f"{scene.id}/B02.tif", np.zeros((36, 42), np.uint16), x=WEST, y=NORTH, resolution_m=10)
+    with pytest.raises(SkipError, match=r"west with east: 0\.0% of the pixels"):
+        world.build(sample_of(PLACE, mosaic_look(*whole)), *halves.scenes)
+
+
+def test_a_pixel_of_radar_is_of_one_frame_in_both_polarisations(world: World) -> None:
+    s2 = world.optical("s2", offset=0)
+    first, second = world.arrays["VV"] + np.float32(1), world.arrays["VH"] + np.float32(2)
+    whole = world.radar("second")
+    world.arrays |= {"VV": first, "VH": second.copy()}
+    world.arrays["VH"][:20] = -32768
+    poor = world.radar("first")
+    (look,) = world.build(sample_of(PLACE, mosaic_look([s2], [poor, whole])), s2, poor, whole).looks
+    from_second = np.arange(36)[:, None] < 20
+    world.arrays["VH"] = second
+    for band, added, values in zip(S1_BANDS, (1, 2), look.members["s1"], strict=True):
+        power = np.where(from_second, world.arrays[band] - np.float32(added), world.arrays[band])
+        np.testing.assert_allclose(
+            values.astype(np.float64), 10 * np.log10(cut(power, 1, PLACE).astype(np.float64)), atol=0.016
+        )
+
+
+def test_a_mosaic_names_all_its_scenes_with_times_offsets_and_files(world: World) -> None:
+    halves = Halves(world)
+    look = mosaic_look([halves.west, halves.east], [halves.west_frame, halves.east_frame])
+    (built,) = world.build(sample_of(PLACE, look), *halves.scenes).looks
+    s2, s1 = built.meta["s2"], built.meta["s1"]
+    assert (s2["id"], s2["geossl:mosaic_item_ids"]) == ("west", ["west", "east"])
+    assert (s1["id"], s1["geossl:mosaic_item_ids"]) == ("west-frame", ["west-frame", "east-frame"])
+    (part,), (frame,) = s2["geossl:mosaic"], s1["geossl:mosaic"]
+    assert (s2["geossl:offset_applied"], part["geossl:offset_applied"]) == (0, -1000)
+    assert (part["datetime"], frame["datetime"]) == ("2023-06-01T10:20:39Z", "2023-06-01T17:20:55Z")
+    assert part["assets"]["B8A"] == "./east/B8A.tif"
+    assert part["geossl:product_id"] == "east.SAFE"
+    assert frame["assets"] == {"VV": "./east-frame/VV.tif", "VH": "./east-frame/VH.tif"}
+    alone = world.build(sample_of(PLACE, look_of(halves.west, halves.west_frame)), *halves.scenes, min_valid=0.1)
+    assert not any("mosaic" in key for meta in alone.looks[0].meta.values() for key in meta)
+
+
+def test_a_part_that_cannot_be_read_is_a_reason_to_skip_even_where_the_rest_would_do(world: World) -> None:
+    halves = Halves(world)
+    whole = world.optical("whole", offset=0)
+    scenes = {scene.id: scene for scene in (*halves.scenes, whole)}
+    look = mosaic_look([whole, halves.east], [halves.west_frame, halves.east_frame])
+    cases = {
+        "missing-scene": {name: scene for name, scene in scenes.items() if name != "east"},
+        "missing-asset": scenes | {"east": replace(halves.east, hrefs={"B02": halves.east.hrefs["B02"]})},
+        "read-failed": scenes | {"east": replace(halves.east, hrefs=halves.east.hrefs | {"B11": "/gone.tif"})},
+    }
+    for reason, given in cases.items():
+        with pytest.raises(SkipError, match=r"east|gone") as caught:
+            world.build(sample_of(PLACE, look), *given.values(), min_valid=0.0)
+        assert caught.value.reason == reason
+    shifted = world.write("shifted/B05.tif", np.ones((18, 24), np.uint16), x=WEST + 10, y=NORTH, resolution_m=20)
+    off = scenes | {"east": replace(halves.east, hrefs=halves.east.hrefs | {"B05": shifted})}
+    with pytest.raises(SkipError, match="off a pixel corner"):
+        world.build(sample_of(PLACE, look), *off.values(), min_valid=0.0)
+
+
+def test_a_mosaic_has_a_class_map_only_where_all_parts_have_one(world: World) -> None:
+    halves = Halves(world)
+    east = replace(halves.east, hrefs={band: href for band, href in halves.east.hrefs.items() if band != "SCL"})
+    look = mosaic_look([halves.west, east], [halves.west_frame, halves.east_frame])
+    (built,) = world.build(sample_of(PLACE, look), halves.west, east, *halves.scenes[2:]).looks
+    assert "scl" not in built.members
+    assert built.meta["s2"]["geossl:cloud_fraction"] is None
+
+
 def test_hrefs_are_relative_to_the_catalog_only_below_it() -> None:
     assert relative_href("/data/planet/a/b.tif", "/data/planet") == "./a/b.tif"
     assert relative_href("/data/planet/a/b.tif", "/data/planet/") == "./a/b.tif"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from geossl_data.grid import Grid, from_lonlat, to_lonlat
 from geossl_data.records import Place
+from geossl_data.scenes.access import Access
 from geossl_data.scenes.hrefs import redact
 from geossl_data.tiles.rasters import MAX_WINDOW_NBYTES, Rasters, SkipError, place_grid
 
@@ -283,25 +284,43 @@ def test_power_in_whole_numbers_is_refused(write_raster: WriteRaster) -> None:
 def test_hrefs_are_signed_before_opening_and_never_shown_signed(write_raster: WriteRaster, tmp_path: Path) -> None:
     asked = []
 
-    def sign(href: str) -> str:
-        asked.append(href)
-        return f"{tmp_path}/gone.tif?sig=CANARY" if "gone" in href else href.replace("catalog://", "")
+    class Recorder(Stamp):
+        def __call__(self, href: str) -> str:
+            asked.append(href)
+            return f"{tmp_path}/gone.tif?sig=CANARY" if "gone" in href else href
 
     array = distinct(4, 4)
     href = write_raster("a.tif", array, x=WEST, y=NORTH, resolution_m=10.0)
     grid = Grid(32632, WEST, NORTH, 10.0, 4, 4)
-    with Rasters(sign=sign) as rasters:
+    with Rasters(access=Access(Recorder())) as rasters:
         np.testing.assert_array_equal(rasters.read_exact(href, grid, "uint16"), array)
         rasters.read_exact(href, grid, "uint16")
-        assert asked == [href]
+        assert asked == [href, href]
+        assert [len(datasets) for datasets in rasters._idle.values()] == [1]
         with pytest.raises(SkipError, match="cannot be read") as caught:
             rasters.read_exact("https://host.example/gone.tif", grid, "uint16")
-    assert asked[1:] == ["https://host.example/gone.tif"] * 2
+    assert asked[2:] == ["https://host.example/gone.tif"] * 2
     shown, error = [], caught.value
     while error is not None:
         shown.append(repr(error))
         error = error.__context__ or error.__cause__
     assert "CANARY" not in " ".join(shown)
+
+
+class Stamp:
+    """Signs every address with what `query` says."""
+
+    def __init__(self, query: Callable[[], str] = str) -> None:
+        self._query = query
+
+    def __call__(self, href: str) -> str:
+        return f"{href}?{self._query()}"
+
+    def renewed(self, signed: str) -> str:
+        return self(signed.partition("?")[0])
+
+    def accepted(self, signed: str) -> None:
+        return None
 
 
 class _Blobs(BaseHTTPRequestHandler):
@@ -349,17 +368,19 @@ def test_a_signature_that_expires_is_renewed_and_appears_nowhere(
     try:
         href = f"http://127.0.0.1:{server.server_port}/a.tif"
         first, last = (Grid(32632, WEST + 10 * at, NORTH - 10 * at, 10.0, 60, 60) for at in (0, 450))
-        with Rasters(sign=lambda href: f"{href}?{handler.current}") as rasters:
+        with Rasters(access=Access(Stamp(lambda: handler.current))) as rasters:
             np.testing.assert_array_equal(rasters.read_exact(href, first, "uint16"), array[:60, :60])
             handler.current = "sig=SECOND"
             np.testing.assert_array_equal(rasters.read_exact(href, last, "uint16"), array[450:510, 450:510])
-            assert handler.refused > 0
-        with Rasters(sign=lambda href: f"{href}?sig=WRONG") as rasters, pytest.raises(SkipError) as caught:
+        assert handler.refused == 0
+        wrong = Access(Stamp(lambda: "sig=WRONG"))
+        with Rasters(access=wrong) as rasters, pytest.raises(SkipError) as caught:
             rasters.read_exact(href, first, "uint16")
+        assert handler.refused == 1
     finally:
         server.shutdown()
         server.server_close()
-    assert caught.value.reason == "read-failed"
+    assert caught.value.reason == "forbidden"
     assert "403" in str(caught.value)
     assert "sig=" not in str(caught.value) + caplog.text
 

@@ -1,0 +1,82 @@
+"""Neighbouring Sentinel-2 tiles overlap by 10 km; where an area lies in the overlap, one tile is enough.
+
+Decided for a tile as a whole and not for a date, so that a place keeps its tile through time.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from geossl_data.records import Scene
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+_SAME_PASS = timedelta(seconds=120)
+"""Tiles of one pass that overlap are sensed within seconds of each other."""
+_TOLERANCE_DEGREES = 1e-6
+
+
+def redundant_tiles(scenes: Sequence[Scene], area: "BaseGeometry | None") -> dict[str, str]:
+    """Id of each Sentinel-2 scene whose whole tile can be left out → the tile that sees what it sees of the area.
+
+    A tile can be left out for another one when each time it was sensed, the other one was sensed in the same pass and
+    covers all that it covers of the area. The tile that can see most of the area stays; of equal ones the one that was
+    sensed more often, then the one of the UTM zone in which the area's centre lies, then the first by name. Nothing is
+    left out where there is no area.
+    """
+    import shapely
+
+    if area is None:
+        return {}
+    tiles: dict[str, list[Scene]] = defaultdict(list)
+    for scene in scenes:
+        if scene.mgrs_tile is not None:
+            tiles[scene.mgrs_tile].append(scene)
+    parts: dict[str, BaseGeometry] = {}
+
+    def part_of(scene: Scene) -> "BaseGeometry":
+        if scene.id not in parts:
+            parts[scene.id] = _part(scene, area)
+        return parts[scene.id]
+
+    fullest = {name: part_of(max(members, key=_extent)) for name, members in tiles.items()}
+    zone = f"{int((area.centroid.x + 180.0) // 6.0) % 60 + 1:02d}"
+    order = sorted(tiles, key=lambda name: (-round(fullest[name].area, 6), -len(tiles[name]), name[:2] != zone, name))
+    ground = shapely.STRtree([fullest[name].buffer(_TOLERANCE_DEGREES) for name in order])
+    left_out: dict[str, str] = {}
+    kept: set[str] = set()
+    for name in order:
+        around = (order[index] for index in sorted(ground.query(fullest[name], predicate="covered_by").tolist()))
+        better = next(
+            (other for other in around if other in kept and _serves(tiles[other], tiles[name], part_of)), None
+        )
+        if better is None:
+            kept.add(name)
+        else:
+            left_out |= {scene.id: better for scene in tiles[name]}
+    return left_out
+
+
+def _extent(scene: Scene) -> tuple[float, str]:
+    return scene.footprint.area, scene.id
+
+
+def _part(scene: Scene, area: "BaseGeometry") -> "BaseGeometry":
+    """What a scene sees of the area, at the longitudes of the area."""
+    import shapely
+    from shapely import affinity
+
+    turned = [affinity.translate(scene.footprint, xoff=turn) for turn in (-360.0, 0.0, 360.0)]
+    return shapely.union_all([shapely.intersection(footprint, area) for footprint in turned])
+
+
+def _serves(others: Sequence[Scene], scenes: Sequence[Scene], part_of: "Callable[[Scene], BaseGeometry]") -> bool:
+    """Does one of `others`, sensed in the same pass, cover what each scene sees of the area?"""
+    for scene in scenes:
+        near = [other for other in others if abs(other.acquired - scene.acquired) <= _SAME_PASS]
+        part = part_of(scene)
+        if not any(part_of(other).buffer(_TOLERANCE_DEGREES).covers(part) for other in near):
+            return False
+    return True

@@ -1,0 +1,29 @@
+"""The stages wired together: the only reader of the recipe.
+
+Each stage takes a folder and its options, reads what the earlier stage left, writes its files atomically, adds its
+section to `recipe.yaml`, and answers with a Report. A stage that has already run with the same options on the same
+input does nothing. A folder is worked on by one process at a time.
+"""
+
+from geossl_data.pipeline._fetch import fetch, plan_fetch
+from geossl_data.pipeline._folder import Report, recipe_of
+from geossl_data.pipeline._places import draw_places
+from geossl_data.pipeline._replay import digest, run
+from geossl_data.pipeline._sample import sample
+from geossl_data.pipeline._shard import shard, verify
+from geossl_data.pipeline._train import evaluate, pretrain
+
+__all__ = [
+    "Report",
+    "digest",
+    "draw_places",
+    "evaluate",
+    "fetch",
+    "plan_fetch",
+    "pretrain",
+    "recipe_of",
+    "run",
+    "sample",
+    "shard",
+    "verify",
+]

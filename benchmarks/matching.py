@@ -25,10 +25,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geossl_data.scenes.acquisitions import Acquisitions
-from geossl_data.scenes.ground import LEAST_SHARE
-from geossl_data.scenes.matches import Matches
 from geossl_data.scenes.matching import match_acquisitions
+from geossl_data.scenes.matching.acquisitions import Acquisitions
+from geossl_data.scenes.matching.ground import LEAST_SHARE
+from geossl_data.scenes.matching.matches import Matches
 
 MAX_GAP = timedelta(days=1)
 DAYS = 328

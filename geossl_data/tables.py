@@ -132,7 +132,10 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
 
     Raises DatasetError when the file is absent, is not Parquet, or lacks a column of the record.
     """
-    table = open_parquet(path, columns=[entry.name for entry in schema(kind)])
+    table = open_parquet(path)
+    missing = [entry.name for entry in schema(kind) if entry.name not in table.column_names]
+    if missing:
+        raise DatasetError(f"{path}: has no {missing[0]}; another version wrote it: run its stage with --fresh")
     try:
         return [_record(kind, row) for row in table.to_pylist()]
     except KeyError as error:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import geopandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -92,6 +94,19 @@ def test_garbage_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "pairs.parquet").write_bytes(b"PAR1 but not really")
     with pytest.raises(DatasetError, match="not a readable Parquet table"):
         read_table(tmp_path / "pairs.parquet", Pair)
+
+
+def test_a_table_of_another_version_is_one_clear_line(tmp_path: Path) -> None:
+    write_table(tmp_path / "samples.parquet", [sample()], Sample)
+    table = pq.read_table(tmp_path / "samples.parquet")
+    pq.write_table(table.drop_columns(["split"]), tmp_path / "old.parquet")
+    with pytest.raises(DatasetError, match="has no split; another version wrote it: run its stage with --fresh"):
+        read_table(tmp_path / "old.parquet", Sample)
+    looks = [[{k: v for k, v in look.items() if k != "s1_more"} for look in row] for row in table["looks"].to_pylist()]
+    older = table.drop_columns(["looks"]).append_column("looks", pa.array(looks))
+    pq.write_table(older, tmp_path / "older.parquet")
+    with pytest.raises(DatasetError, match="has no 's1_more'; another version wrote it"):
+        read_table(tmp_path / "older.parquet", Sample)
 
 
 def test_an_unwritable_target_is_one_clear_line(tmp_path: Path) -> None:

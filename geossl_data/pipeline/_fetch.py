@@ -28,7 +28,7 @@ from geossl_data.records import Pair, Scene, Skipped
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from geossl_data.scenes.yields import YieldStep
+    from geossl_data.scenes.matching.yields import YieldStep
 
 _FETCH_PATHS = ("catalog", "area", "places")
 
@@ -130,8 +130,8 @@ def fetch(
     """
     from geossl_data.scenes import limits, matching, search, store
     from geossl_data.scenes.journal import JOURNAL_NAME, holds_answers
+    from geossl_data.scenes.opening.signing import Signer
     from geossl_data.scenes.providers import provider_for
-    from geossl_data.scenes.signing import Signer
 
     options = _portable(folder, resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd()))
     fingerprint = _by_content(folder, options).fingerprint()
@@ -173,7 +173,9 @@ def fetch(
         notes = {"fingerprint": fingerprint, "n_s2": len(s2), "n_s1": len(s1), "tie": options.tie}
         store.write_scenes(folder / SCENES, found, metadata=notes)
         curve = matching.yield_curve(pairs, len(s2), max_gap)
-        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes | {"yield": [asdict(step) for step in curve]})
+        notes |= {"yield": [asdict(step) for step in curve]}
+        notes |= {"yield_by_year": [asdict(year) for year in matching.yield_by_year(pairs, s2)]}
+        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes)
         write_text(folder / YIELD, _yield_csv(curve))
         write_skipped(folder, "fetch", found.skipped)
         remove_folder(journal)
@@ -210,6 +212,9 @@ def _fetch_report(folder: Path, *, fresh: bool) -> Report:
         "Sentinel-2 scenes with a partner": f"{100 * yield_share(pairs, notes['n_s2']):.0f} %",
         "median gap": f"{gaps[len(gaps) // 2]:.1f} h",
     }
+    years = notes["yield_by_year"]
+    if len(years) > 1:
+        facts["by year"] = ", ".join(f"{year['year']} {100 * year['share']:.0f} %" for year in years)
     rows = [
         (_gap_text(step["max_gap_hours"]), f"{step['n_pairs']:,}", f"{100 * step['share']:.0f} %")
         for step in notes["yield"]

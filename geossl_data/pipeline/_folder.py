@@ -14,7 +14,7 @@ from geossl_data.recipe import RECIPE_NAME, Recipe, Section, read_recipe, write_
 from geossl_data.records import SPLITS, Skipped, Split
 
 if TYPE_CHECKING:
-    from geossl_data.scenes.access import Access
+    from geossl_data.scenes.opening.access import Access
 
 SCENES, PAIRS, SAMPLES, SKIPPED = "scenes.parquet", "pairs.parquet", "samples.parquet", "skipped.parquet"
 YIELD, PLACES = "yield.csv", "places.parquet"
@@ -99,8 +99,8 @@ def fingerprint_of(path: Path) -> str | None:
 
 def access_to(folder: Path) -> "Access":
     """What opens the files of a folder's scenes: signed as their catalog says."""
-    from geossl_data.scenes.access import Access
-    from geossl_data.scenes.signing import Signer
+    from geossl_data.scenes.opening.access import Access
+    from geossl_data.scenes.opening.signing import Signer
     from geossl_data.scenes.store import provider_of
 
     base = str(tables.read_metadata(folder / SCENES).get("base", ""))

@@ -30,7 +30,7 @@ from geossl_data.recipe import ShardOptions
 from geossl_data.records import Sample
 
 if TYPE_CHECKING:
-    from geossl_data.scenes.access import Access
+    from geossl_data.scenes.opening.access import Access
     from geossl_data.shards.verify import Finding
 
 

@@ -2,13 +2,15 @@
 
 import logging
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from geossl_data.errors import EmptyResultError
@@ -160,7 +162,8 @@ def _ask(
     """Put questions side by side; `findings` and `journal` get each answer as it comes.
 
     The first failure ends all, after the answers that are there already were kept. Items are selected in this thread:
-    the area's prepared geometry must not be used by two.
+    the area's prepared geometry must not be used by two. The threads that ask are not waited for in the end: one may
+    sit before a silent server for a minute, and Ctrl-C has to work before.
     """
     n_items = sum(part.n_items for part in findings.values())
 
@@ -172,19 +175,39 @@ def _ask(
         n_items += found.n_items
         task.advance(note=f"{n_items} items")
 
-    pool = ThreadPoolExecutor(selector.provider.concurrency, thread_name_prefix="search")
-    asked: dict[Future[list[Item]], Question] = {}
+    left: SimpleQueue[Question] = SimpleQueue()
+    answers: SimpleQueue[tuple[Question, list[Item] | Exception]] = SimpleQueue()
+    for question in questions:
+        left.put(question)
+    for _ in range(min(selector.provider.concurrency, len(questions))):
+        threading.Thread(target=_put_questions, args=(api, left, answers), name="search", daemon=True).start()
     try:
-        for question in questions:
-            asked[pool.submit(api.items, question.collection, question.box, question.start, question.end)] = question
-        for future in as_completed(asked):
-            keep(asked[future], future.result())
+        for _ in questions:
+            question, answer = answers.get()
+            if isinstance(answer, Exception):
+                raise answer
+            keep(question, answer)
     finally:
         api.stop()
-        pool.shutdown(wait=True, cancel_futures=True)
-        for future, question in asked.items():
-            if question.name not in findings and not future.cancelled() and future.exception() is None:
-                keep(question, future.result())
+        while not answers.empty():
+            question, answer = answers.get()
+            if not isinstance(answer, Exception):
+                keep(question, answer)
+
+
+def _put_questions(
+    api: "StacApi", left: "SimpleQueue[Question]", answers: "SimpleQueue[tuple[Question, list[Item] | Exception]]"
+) -> None:
+    """Ask what is left, one question after the other, until there is none or one fails."""
+    with suppress(Empty):
+        while True:
+            question = left.get_nowait()
+            try:
+                items = api.items(question.collection, question.box, question.start, question.end)
+            except Exception as error:  # handed to the thread that waits for the answer
+                answers.put((question, error))
+                return
+            answers.put((question, items))
 
 
 def _journal_key(selector: Selector) -> str:

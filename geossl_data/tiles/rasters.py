@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from geossl_data.errors import ReadError
 from geossl_data.grid import Grid
 from geossl_data.records import Place
-from geossl_data.scenes.access import Access, AccessError
 from geossl_data.scenes.hrefs import redact
-from geossl_data.scenes.tokens import ContainerRefusedError
+from geossl_data.scenes.opening.access import Access, AccessError
+from geossl_data.scenes.opening.tokens import ContainerRefusedError
 from geossl_data.tiles.radiometry import mask_power
 
 if TYPE_CHECKING:

@@ -398,6 +398,11 @@ def features(given: Iterable[Any]) -> Fault:
     return _page(lambda asked, page: {"features": kept, "links": []})
 
 
+def adds(item: Any) -> Fault:
+    """One more feature than was asked for."""
+    return _page(lambda asked, page: {"features": [*page["features"], item]})
+
+
 def ingest(catalog: Catalog, item: Item) -> Fault:
     """An item arrives in front of all others, after the answer was made."""
 

@@ -15,9 +15,9 @@ from faults.blobs import CANARY, Cloud, Reply, Seen, serve_cloud
 from geossl_data.errors import TokenError
 from geossl_data.grid import Grid
 from geossl_data.scenes import http as http_module
-from geossl_data.scenes.access import Access
 from geossl_data.scenes.http import Http
-from geossl_data.scenes.signing import Signer
+from geossl_data.scenes.opening.access import Access
+from geossl_data.scenes.opening.signing import Signer
 from geossl_data.tiles import rasters as rasters_module
 from geossl_data.tiles.rasters import Rasters, SkipError
 

@@ -76,8 +76,8 @@ class Pgstac:
 
 
 @contextmanager
-def serve_pgstac() -> Iterator[Pgstac]:
-    """An empty STAC API of this process's own, gone when the block ends."""
+def serve_pgstac(workers: int = 1) -> Iterator[Pgstac]:
+    """An empty STAC API of this process's own, gone when the block ends; so many processes answer."""
     owner = "postgres" if os.geteuid() == 0 else None
     with ExitStack() as stack:
         # Not below pytest's folder, which nobody but its owner may enter; PostgreSQL refuses to run as root.
@@ -131,9 +131,11 @@ def serve_pgstac() -> Iterator[Pgstac]:
         # asyncpg takes the folder of a socket in a URL only when it is quoted.
         api = environment | {"PGHOST": str(host).replace("/", "%2F")}
         command = [str(_PYTHON), str(_TOOL), "serve", str(served.fileno())]
-        stack.enter_context(
-            _running(command, signal.SIGTERM, folder / "api.log", cwd=folder, env=api, pass_fds=(served.fileno(),))
-        )
+        inherited = (served.fileno(),)
+        for _ in range(workers):
+            stack.enter_context(
+                _running(command, signal.SIGTERM, folder / "api.log", cwd=folder, env=api, pass_fds=inherited)
+            )
         _until(lambda: _pings(pgstac.url), folder / "api.log")
         yield pgstac
 
@@ -141,7 +143,7 @@ def serve_pgstac() -> Iterator[Pgstac]:
 @contextmanager
 def _running(command: Sequence[str], last: signal.Signals, log: Path, **options: Any) -> Iterator[None]:
     """A process that runs while the block does; `last` asks it to end, as it does when this process is gone."""
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", last.name.removeprefix("SIG"), *command],
             stdin=subprocess.DEVNULL,

@@ -17,9 +17,9 @@ import pytest
 from servers.azurite import ABSENT, Azurite, is_installed, serve_azurite
 
 from geossl_data.grid import Grid
-from geossl_data.scenes.access import Access
+from geossl_data.scenes.opening.access import Access
+from geossl_data.scenes.opening.signing import Signer
 from geossl_data.scenes.providers import TokenService
-from geossl_data.scenes.signing import Signer
 from geossl_data.tiles.rasters import Rasters, SkipError
 
 OPTICAL, RADAR, ANYBODYS = ("optical", "s2-l2a"), ("radar", "s1-rtc"), ("optical", "other")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from geossl_data.grid import Grid, from_lonlat, to_lonlat
 from geossl_data.records import Place
-from geossl_data.scenes.access import Access
 from geossl_data.scenes.hrefs import redact
+from geossl_data.scenes.opening.access import Access
 from geossl_data.tiles.rasters import MAX_WINDOW_NBYTES, Rasters, SkipError, place_grid
 
 WriteRaster = Callable[..., str]

@@ -8,9 +8,9 @@ import pytest
 from shapely import box
 
 from geossl_data.records import Scene
-from geossl_data.scenes.acquisitions import Acquisitions
 from geossl_data.scenes.matching import match
-from geossl_data.scenes.orbits import chosen, orbit_codes, tile_numbers
+from geossl_data.scenes.matching.acquisitions import Acquisitions
+from geossl_data.scenes.matching.orbits import chosen, orbit_codes, tile_numbers
 
 START = datetime(2023, 6, 1, tzinfo=UTC)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geossl_data.scenes.acquisitions import UNKNOWN, Acquisitions, BoolArray, IntArray, ObjectArray
-from geossl_data.scenes.ground import moved
-from geossl_data.scenes.ragged import Ragged
+from geossl_data.scenes.matching.acquisitions import UNKNOWN, Acquisitions, BoolArray, IntArray, ObjectArray
+from geossl_data.scenes.matching.ground import moved
+from geossl_data.scenes.matching.ragged import Ragged
 
 SAME_PASS_US = 60_000_000
 """Frames of one datatake start 25 s after each other; parts of one tile are sensed within seconds. A satellite comes

@@ -16,10 +16,10 @@ from faults.blobs import CANARY, Cloud, Reply, serve_cloud
 
 from geossl_data.errors import TokenAlreadyExpired, TokenError
 from geossl_data.scenes import http as http_module
-from geossl_data.scenes import tokens as tokens_module
 from geossl_data.scenes.http import Http
+from geossl_data.scenes.opening import tokens as tokens_module
+from geossl_data.scenes.opening.signing import Signer
 from geossl_data.scenes.providers import PLANETARY_COMPUTER_TOKENS, TokenService
-from geossl_data.scenes.signing import Signer
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ import pytest
 from shapely import box
 
 from geossl_data.records import Pair, Scene
-from geossl_data.scenes import matches
-from geossl_data.scenes.acquisitions import Acquisitions
-from geossl_data.scenes.matching import match_acquisitions
+from geossl_data.scenes.matching import match_acquisitions, matches
+from geossl_data.scenes.matching.acquisitions import Acquisitions
 from geossl_data.tables import read_table, schema, write_table
 
 START = datetime(2023, 6, 1, tzinfo=UTC)

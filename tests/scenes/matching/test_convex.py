@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import MultiPolygon, Polygon, box
 
-from geossl_data.scenes.convex import MOST_CORNERS, area, clip, rings
-from geossl_data.scenes.ground import can_cut, ground, shared_area, shared_by_both
+from geossl_data.scenes.matching.convex import MOST_CORNERS, area, clip, rings
+from geossl_data.scenes.matching.ground import can_cut, ground, shared_area, shared_by_both
 
 
 def columns(*polygons: list[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:

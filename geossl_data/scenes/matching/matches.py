@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geossl_data.records import Pair
-from geossl_data.scenes.acquisitions import ORBIT_STATES, UNKNOWN, Acquisitions, FloatArray, IntArray, moment
-from geossl_data.scenes.ragged import Ragged
+from geossl_data.scenes.matching.acquisitions import ORBIT_STATES, UNKNOWN, Acquisitions, FloatArray, IntArray, moment
+from geossl_data.scenes.matching.ragged import Ragged
 from geossl_data.tables import schema
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geossl_data.scenes import convex
-from geossl_data.scenes.acquisitions import BoolArray, FloatArray, IntArray, ObjectArray
+from geossl_data.scenes.matching import convex
+from geossl_data.scenes.matching.acquisitions import BoolArray, FloatArray, IntArray, ObjectArray
 
 LEAST_SHARE = 1e-9
 """Less than this share of a footprint is no ground: a hundredth of a pixel of a Sentinel-2 tile, and above the rounding

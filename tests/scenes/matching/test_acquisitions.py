@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shapely import box
 
 from geossl_data.records import Scene
-from geossl_data.scenes.acquisitions import ORBIT_STATES, Acquisitions, microseconds, moment
+from geossl_data.scenes.matching.acquisitions import ORBIT_STATES, Acquisitions, microseconds, moment
 
 TIME = datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from geossl_data.scenes.acquisitions import BoolArray, FloatArray, IntArray, ObjectArray
+from geossl_data.scenes.matching.acquisitions import BoolArray, FloatArray, IntArray, ObjectArray
 
 MOST_CANDIDATES = 1 << 19
 """Candidates that are looked at together, unless one acquisition alone has more."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from geossl_data.scenes.acquisitions import (
+from geossl_data.scenes.matching.acquisitions import (
     ORBIT_STATES,
     UNKNOWN,
     Acquisitions,

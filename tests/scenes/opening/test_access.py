@@ -11,12 +11,12 @@ from faults.blobs import CANARY, Cloud, Reply, serve_cloud
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geossl_data.scenes import access as access_module
-from geossl_data.scenes.access import TIFF_BEGINS, Access, AccessError
 from geossl_data.scenes.hrefs import leads_inside
 from geossl_data.scenes.http import Http
-from geossl_data.scenes.signing import Signer
-from geossl_data.scenes.tokens import ContainerRefusedError
+from geossl_data.scenes.opening import access as access_module
+from geossl_data.scenes.opening.access import TIFF_BEGINS, Access, AccessError
+from geossl_data.scenes.opening.signing import Signer
+from geossl_data.scenes.opening.tokens import ContainerRefusedError
 
 
 @pytest.fixture

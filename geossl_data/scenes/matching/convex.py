@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geossl_data.scenes.acquisitions import BoolArray, FloatArray, IntArray, ObjectArray
+from geossl_data.scenes.matching.acquisitions import BoolArray, FloatArray, IntArray, ObjectArray
 
 MOST_CORNERS = 12
 """Polygons with more corners are left to shapely: most edges would be looked at in vain."""

@@ -18,11 +18,11 @@ from shapely.geometry.base import BaseGeometry
 
 from geossl_data.grid import Grid
 from geossl_data.records import Pair, Scene
-from geossl_data.scenes.acquisitions import Acquisitions
 from geossl_data.scenes.matching import OrbitRule, match, match_acquisitions
+from geossl_data.scenes.matching.acquisitions import Acquisitions
 from geossl_data.scenes.search import search
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 START = datetime(2023, 6, 1, tzinfo=UTC)
 
 
@@ -504,7 +504,7 @@ def test_1_70_1_80_a_tile_keeps_one_orbit_through_time(first: list[Any], second:
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pairs, whether looked at together or one acquisition at a time."""
-    from geossl_data.scenes import nearby
+    from geossl_data.scenes.matching import nearby
 
     draw = random.Random(3)
     rows = [

@@ -14,7 +14,7 @@ from geossl_data.errors import ReadError
 from geossl_data.scenes.hrefs import host_of, leads_inside, redact, split
 from geossl_data.scenes.http import Http, HttpError
 from geossl_data.scenes.limits import Budget
-from geossl_data.scenes.signing import Signer
+from geossl_data.scenes.opening.signing import Signer
 
 Refusal = Literal["missing-asset", "not-geotiff", "forbidden", "refused-address", "read-failed"]
 

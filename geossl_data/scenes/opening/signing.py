@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from urllib.parse import SplitResult, unquote, urlunsplit
 
-from geossl_data.scenes.broker import Broker, BrokerGoneError, ask_broker
 from geossl_data.scenes.hrefs import split
+from geossl_data.scenes.opening.broker import Broker, BrokerGoneError, ask_broker
+from geossl_data.scenes.opening.tokens import Container, Token, Tokens, ask_service, digest, service_url
 from geossl_data.scenes.providers import TokenService
-from geossl_data.scenes.tokens import Container, Token, Tokens, ask_service, digest, service_url
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import numpy as np
 
 from geossl_data.records import Pair, Scene
-from geossl_data.scenes.acquisitions import FloatArray, IntArray
-from geossl_data.scenes.matches import Matches
+from geossl_data.scenes.matching.acquisitions import FloatArray, IntArray
+from geossl_data.scenes.matching.matches import Matches
 
 LADDER_HOURS = (1, 3, 6, 12, 24, 36, 48, 72, 96, 120, 144, 192, 240, 288)
 """Gaps of a yield curve: an hour to 12 days, the repeat of one Sentinel-1 satellite."""

@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geossl_data.errors import TokenAlreadyExpired, TokenError
-from geossl_data.scenes import broker as broker_module
-from geossl_data.scenes.broker import Broker, BrokerGoneError, ask_broker
-from geossl_data.scenes.signing import Signer
-from geossl_data.scenes.tokens import Container, Token, Tokens, digest, token_of
+from geossl_data.scenes.opening import broker as broker_module
+from geossl_data.scenes.opening.broker import Broker, BrokerGoneError, ask_broker
+from geossl_data.scenes.opening.signing import Signer
+from geossl_data.scenes.opening.tokens import Container, Token, Tokens, digest, token_of
 
 OPTICAL, RADAR = ("optical", "s2"), ("radar", "s1")
 
@@ -207,7 +207,7 @@ def test_a_process_leaves_no_folder_behind(tmp_path: Path) -> None:
     code = (
         "import pickle\n"
         "from geossl_data.scenes.providers import PLANETARY_COMPUTER_TOKENS\n"
-        "from geossl_data.scenes.signing import Signer\n"
+        "from geossl_data.scenes.opening.signing import Signer\n"
         "signer = Signer(PLANETARY_COMPUTER_TOKENS)\n"
         "pickle.dumps(signer); pickle.dumps(signer)\n"
         "import os; print(os.listdir(os.environ['TMPDIR']))\n"

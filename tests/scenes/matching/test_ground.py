@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shapely import MultiPolygon, box
 
-from geossl_data.scenes.ground import ground, is_ground, moved, shared_area
+from geossl_data.scenes.matching.ground import ground, is_ground, moved, shared_area
 
 SHAPES = np.array(
     [

@@ -7,8 +7,8 @@ import pytest
 from shapely import box
 
 from geossl_data.records import Scene
-from geossl_data.scenes.acquisitions import Acquisitions
-from geossl_data.scenes.passes import anchors, pass_numbers
+from geossl_data.scenes.matching.acquisitions import Acquisitions
+from geossl_data.scenes.matching.passes import anchors, pass_numbers
 
 START = datetime(2023, 6, 1, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from geossl_data.records import Pair, Scene
-from geossl_data.scenes import ground as on_ground
-from geossl_data.scenes.acquisitions import (
+from geossl_data.scenes.matching import ground as on_ground
+from geossl_data.scenes.matching.acquisitions import (
     UNKNOWN,
     Acquisitions,
     BoolArray,
@@ -23,15 +23,12 @@ from geossl_data.scenes.acquisitions import (
     ObjectArray,
     microseconds,
 )
-from geossl_data.scenes.ground import Ground, ground
-from geossl_data.scenes.matches import Matches
-from geossl_data.scenes.nearby import boxes, candidates
-from geossl_data.scenes.orbits import OrbitRule, chosen, orbit_codes, tile_numbers
-from geossl_data.scenes.passes import anchors, pass_numbers
-from geossl_data.scenes.ragged import Ragged
-from geossl_data.scenes.yields import YieldStep, yield_curve, yield_share
-
-__all__ = ["OrbitRule", "YieldStep", "match", "match_acquisitions", "yield_curve", "yield_share"]
+from geossl_data.scenes.matching.ground import Ground, ground
+from geossl_data.scenes.matching.matches import Matches
+from geossl_data.scenes.matching.nearby import boxes, candidates
+from geossl_data.scenes.matching.orbits import OrbitRule, chosen, orbit_codes, tile_numbers
+from geossl_data.scenes.matching.passes import anchors, pass_numbers
+from geossl_data.scenes.matching.ragged import Ragged
 
 _DECIMALS = 9
 """Shares of a footprint that agree to this many decimals are equal: the rest is rounding."""

@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from shapely import box
 
 from geossl_data.records import Scene
-from geossl_data.scenes.acquisitions import Acquisitions
 from geossl_data.scenes.matching import match, match_acquisitions
-from geossl_data.scenes.yields import LADDER_HOURS, YieldOfYear, YieldStep, yield_by_year, yield_curve, yield_share
+from geossl_data.scenes.matching.acquisitions import Acquisitions
+from geossl_data.scenes.matching.yields import (
+    LADDER_HOURS,
+    YieldOfYear,
+    YieldStep,
+    yield_by_year,
+    yield_curve,
+    yield_share,
+)
 
 START = datetime(2021, 12, 1, tzinfo=UTC)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from geossl_data.errors import GeosslError, TokenError
-from geossl_data.scenes.tokens import DEADLINE_S, KINDS, Container, Token, Tokens, token_of
+from geossl_data.scenes.opening.tokens import DEADLINE_S, KINDS, Container, Token, Tokens, token_of
 
 _LENGTH = struct.Struct(">I")
 _CREDENTIALS = struct.Struct("3i")

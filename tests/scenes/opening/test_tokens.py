@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geossl_data.errors import TokenAlreadyExpired, TokenError
-from geossl_data.scenes import tokens as tokens_module
-from geossl_data.scenes.tokens import (
+from geossl_data.scenes.opening import tokens as tokens_module
+from geossl_data.scenes.opening.tokens import (
     BREAK_S,
     PAUSE_S,
     REFUSALS,

@@ -8,8 +8,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geossl_data.scenes import nearby
-from geossl_data.scenes.nearby import boxes, candidates
+from geossl_data.scenes.matching import nearby
+from geossl_data.scenes.matching.nearby import boxes, candidates
 
 HOUR = 3_600_000_000
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from geossl_data.scenes.acquisitions import IntArray
+from geossl_data.scenes.matching.acquisitions import IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,1 @@
+"""From the unsigned href of a scene to an address that may be opened: signed, shared between processes, looked at."""

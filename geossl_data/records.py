@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 OrbitState = Literal["ascending", "descending"]
+Product = Literal["L2A", "L1C", "RTC", "GRD", "class"]
+"""A level of Sentinel-2, a product of Sentinel-1, or land-class maps."""
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,120}")
 """What a sample key may look like: WebDataset cuts a member name at the first dot, so a key holds none."""
@@ -60,6 +62,8 @@ class Scene:
     boa_offset: int | None = None
     """What has to be added to the file's digital numbers (0 or -1000); None where nobody states it."""
     product_id: str | None = None
+    product: Product | None = None
+    """What the item is of; None where nobody said."""
 
     def __post_init__(self) -> None:
         _require(bool(self.id), "item without an id")

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 
 from geossl_data.errors import CatalogError
 from geossl_data.grid import Bounds
+from geossl_data.records import Product
 from geossl_data.scenes.area import query_boxes
 from geossl_data.scenes.items import rfc3339
-from geossl_data.scenes.providers import Product, Provider
+from geossl_data.scenes.providers import Provider
 from geossl_data.scenes.query import Query
 
 PAGES_PER_QUESTION = 4

@@ -11,13 +11,11 @@ from typing import Literal
 
 from geossl_data.bands import BANDS, LABEL_BAND, S1_BANDS, S2_BANDS, SCL_BAND
 from geossl_data.errors import CatalogError
+from geossl_data.records import Product
 from geossl_data.scenes.hrefs import redact, split
 
 SensorName = Literal["s1", "s2", "label"]
 """What an item is of: one of the two sensors, or a map of land classes."""
-Product = Literal["L2A", "L1C", "RTC", "GRD", "class"]
-"""What a collection holds: a level of Sentinel-2, a product of Sentinel-1, or land-class maps."""
-
 SENSOR_OF: Mapping[Product, SensorName] = MappingProxyType(
     {"L2A": "s2", "L1C": "s2", "RTC": "s1", "GRD": "s1", "class": "label"}
 )

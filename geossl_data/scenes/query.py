@@ -5,9 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from typing import TYPE_CHECKING, Literal
 
-from geossl_data.records import Scene
+from geossl_data.records import Product, Scene
 from geossl_data.scenes.area import meets
-from geossl_data.scenes.providers import Product
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

@@ -11,13 +11,13 @@ from typing import Any, get_args
 
 from geossl_data.bands import LABEL_BAND, SCL_BAND
 from geossl_data.errors import SceneError
-from geossl_data.records import OrbitState, Scene
+from geossl_data.records import OrbitState, Product, Scene
 from geossl_data.scenes.footprint import footprint_of
 from geossl_data.scenes.grids import stated_grid
 from geossl_data.scenes.hrefs import resolve_href
 from geossl_data.scenes.items import finite, parse_time, rfc3339
 from geossl_data.scenes.offset import boa_offset, processing_baseline
-from geossl_data.scenes.providers import REQUIRED, SENSOR_OF, Product, Provider, SensorName
+from geossl_data.scenes.providers import REQUIRED, SENSOR_OF, Provider, SensorName
 from geossl_data.scenes.reasons import ItemError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+=@~-]{0,199}")
@@ -77,6 +77,7 @@ def scene_from_item(item: Mapping[str, Any], provider: Provider, base: str) -> S
             baseline=baseline,
             boa_offset=boa_offset(name, baseline, properties, assets, provider.offset) if sensor == "s2" else None,
             product_id=_product_id(properties),
+            product=product,
         )
     except ItemError:
         raise

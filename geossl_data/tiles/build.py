@@ -256,7 +256,7 @@ def _s2_meta(
 def _s1_meta(frames: Sequence[Scene], valid_fraction: float, resampled: bool, base: str | None) -> dict[str, Any]:
     return _mosaic_meta([_common_meta(frame, S1_BANDS, base) for frame in frames]) | {
         "sar:polarizations": list(S1_BANDS),
-        "sar:product_type": "RTC",
+        "sar:product_type": frames[0].product,
         "geossl:units": "dB",
         "geossl:resampling": "bilinear in linear power" if resampled else "none",
         "geossl:valid_fraction": valid_fraction,

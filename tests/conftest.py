@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from geossl_data import pipeline
 from geossl_data.recipe import FetchOptions, SampleOptions, ShardOptions
@@ -15,6 +16,10 @@ from geossl_data.sandbox import build_sandbox
 
 # Tests run side by side: threads of several torch processes that wait for each other by spinning would stand still.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 """Real Sentinel pixels beside the checkout; absent on most machines."""

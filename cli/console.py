@@ -180,7 +180,7 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
 
     from geossl_data.errors import GeosslError
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     if arguments is None:
         guard_output()
     try:
@@ -202,6 +202,7 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     else:
         return 0
     finally:
+        signal.signal(signal.SIGTERM, before)
         if arguments is None:
             sys.excepthook = _show_bug  # typer has put its own one there meanwhile
     return 1

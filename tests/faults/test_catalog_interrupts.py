@@ -13,15 +13,15 @@ from faults.catalogs import Catalog, serve
 
 from geossl_data.scenes.store import read_scenes
 
-YEARS = range(2010, 2020)
-ANSWERED = 7
+YEARS = range(2014, 2020)
+ANSWERED = 4
 UNDER_WAY = 4
 """Requests that a STAC API given by its URL gets at a time."""
 
 
 @pytest.fixture
 def archive() -> Iterator[Catalog]:
-    """A catalog of ten years, two scenes of each sensor a year; questions span a year at most."""
+    """A catalog of six years, two scenes of each sensor a year; questions span a year at most."""
     items = []
     for year in YEARS:
         items += [catalogs.s2(f"S2A_{year}_{month}", f"{year}-0{month}-10T10:00:00Z") for month in (3, 8)]
@@ -97,8 +97,8 @@ def test_1_21_another_question_starts_anew(archive: Catalog, tmp_path: Path) -> 
     archive.spoil(catalogs.status(400), at=range(ANSWERED, 1000))
     assert subprocess.run(command(archive, folder), capture_output=True, check=False).returncode == 1
     archive.forget_faults()
-    before = len(archive.searches())
+    first = windows(archive.searches())
     other = command(archive, folder)
     other[other.index("--bbox") + 1] = "8.3"
     assert subprocess.run(other, capture_output=True, check=False).returncode == 0
-    assert len(set(windows(archive.searches()[before:]))) == 2 * len(YEARS)
+    assert set(first) <= set(windows(archive.searches())[len(first) :])

@@ -104,6 +104,16 @@ class Pair:
         _require(math.isfinite(self.gap_hours), f"{self.s2_id} × {self.s1_id}: gap is not finite")
         _require(0 <= self.rank < self.n_candidates, f"{self.s2_id} × {self.s1_id}: rank out of range")
 
+    @property
+    def s2_ids(self) -> tuple[str, ...]:
+        """All parts of the Sentinel-2 acquisition, `s2_id` first."""
+        return (self.s2_id, *self.s2_more)
+
+    @property
+    def s1_ids(self) -> tuple[str, ...]:
+        """All frames of the Sentinel-1 pass, `s1_id` first."""
+        return (self.s1_id, *self.s1_more)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -193,6 +203,16 @@ class Look:
     """Further frames of the same Sentinel-1 pass, needed where `s1_id` alone does not cover the place."""
     s2_more: tuple[str, ...] = ()
     """Further parts of the same Sentinel-2 acquisition and tile, needed likewise."""
+
+    @property
+    def s2_ids(self) -> tuple[str, ...]:
+        """All parts of the Sentinel-2 acquisition, `s2_id` first."""
+        return (self.s2_id, *self.s2_more)
+
+    @property
+    def s1_ids(self) -> tuple[str, ...]:
+        """All frames of the Sentinel-1 pass, `s1_id` first."""
+        return (self.s1_id, *self.s1_more)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

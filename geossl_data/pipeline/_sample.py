@@ -56,9 +56,7 @@ def sample(
     with progress("reading scenes") as task:
         scenes = read_scenes(folder / SCENES)
         task.advance()
-    scenes, unreadable = _with_grids(
-        folder, scenes, {s2_id for pair in pairs for s2_id in (pair.s2_id, *pair.s2_more)}, progress
-    )
+    scenes, unreadable = _with_grids(folder, scenes, {s2_id for pair in pairs for s2_id in pair.s2_ids}, progress)
     inside = area_of(options.bbox, options.area)
     with progress("drawing places") as task:
         drawn = draw_samples(

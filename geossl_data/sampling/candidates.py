@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,7 @@ from geossl_data.grid import (
     utm_epsg,
 )
 from geossl_data.records import Pair, Place, Scene, Site, Skipped
+from geossl_data.sampling.coverage import FOOTPRINT_TOLERANCE, TURNS, Coverage
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -36,9 +36,6 @@ STEP_M = 60.0
 """Corners of places are multiples of this from their grid's origin."""
 CELL_KM = 10.0
 """Spacing of the grid whose cell names a place."""
-FOOTPRINT_TOLERANCE = 0.02
-"""Share of a place's side that may stick out of a footprint, or of its area that the seam between two may take:
-footprints are polygons with few corners, rounded; the pixels decide in the end."""
 
 _ON_GRID = 1e-3
 """Largest misfit of two grids, in pixels, that counts as agreement."""
@@ -116,95 +113,12 @@ def inside(area: "BaseGeometry | None", lon: NDArray[np.float64], lat: NDArray[n
     if area is None:
         return np.ones(len(lon), dtype=bool)
     shapely.prepare(area)
-    return np.asarray(np.logical_or.reduce([shapely.intersects_xy(area, lon + turn, lat) for turn in _TURNS]))
-
-
-_TURNS = (-360.0, 0.0, 360.0)
-
-
-def _ground(scenes: Sequence[Scene]) -> "BaseGeometry":
-    """What the footprints cover together, also a whole turn to the west and to the east."""
-    import shapely
-    from shapely import affinity
-
-    return shapely.union_all([affinity.translate(scene.footprint, xoff=turn) for scene in scenes for turn in _TURNS])
-
-
-class _Coverage:
-    """Which of a tile's squares scenes cover, alone and together; each question is answered once."""
-
-    def __init__(self, squares: NDArray[np.object_], by_id: dict[str, Scene]) -> None:
-        self._squares = squares
-        self._by_id = by_id
-        self._alone: dict[str, NDArray[np.bool_]] = {}
-        self._together: dict[tuple[str, ...], NDArray[np.bool_]] = {}
-
-    def alone(self, scene_id: str) -> NDArray[np.bool_]:
-        """Which squares lie inside one scene's footprint."""
-        import shapely
-
-        if scene_id not in self._alone:
-            ground = _ground([self._by_id[scene_id]])
-            shapely.prepare(ground)
-            self._alone[scene_id] = shapely.covers(ground, self._squares)
-        return self._alone[scene_id]
-
-    def together(self, ids: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Which squares lie inside the union of some footprints, seams apart."""
-        if ids not in self._together:
-            covered = np.logical_or.reduce([self.alone(scene_id) for scene_id in ids])
-            rest = np.flatnonzero(~covered)
-            if len(ids) > 1 and len(rest):
-                several = (self._shares(ids, rest) > 0).sum(axis=0) > 1
-                covered[rest] = several & (self._missing(ids, rest) <= FOOTPRINT_TOLERANCE)
-            self._together[ids] = covered
-        return self._together[ids]
-
-    def needed(self, ids: tuple[str, ...], index: int) -> tuple[str, ...]:
-        """The fewest of `ids` that cover a square which all cover together, the one that covers most of it first.
-
-        Of equals the earlier in `ids` is taken.
-        """
-        for scene_id in ids:
-            if self.alone(scene_id)[index]:
-                return (scene_id,)
-        shares = self._shares(ids, np.array([index]))[:, 0]
-        meeting = [ids[number] for number in np.argsort(-shares, kind="stable") if shares[number] > 0]
-        for count in range(2, len(meeting)):
-            for some in combinations(meeting, count):
-                if self._missing(some, np.array([index]))[0] <= FOOTPRINT_TOLERANCE:
-                    return some
-        return tuple(meeting)
-
-    def _shares(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Share of some squares' area that each scene covers, shape (scenes, rows)."""
-        import shapely
-
-        squares = self._squares[rows]
-        grounds = [_ground([self._by_id[scene_id]]) for scene_id in ids]
-        covered = np.stack([shapely.area(shapely.intersection(squares, ground)) for ground in grounds])
-        return np.asarray(covered / shapely.area(squares))
-
-    def _missing(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Share of some squares' area that the scenes leave open together, shape (rows,)."""
-        import shapely
-
-        squares = self._squares[rows]
-        ground = _ground([self._by_id[scene_id] for scene_id in ids])
-        return np.asarray(shapely.area(shapely.difference(squares, ground)) / shapely.area(squares))
-
-
-def _s2_ids(pair: Pair) -> tuple[str, ...]:
-    return (pair.s2_id, *pair.s2_more)
-
-
-def _s1_ids(pair: Pair) -> tuple[str, ...]:
-    return (pair.s1_id, *pair.s1_more)
+    return np.asarray(np.logical_or.reduce([shapely.intersects_xy(area, lon + turn, lat) for turn in TURNS]))
 
 
 def _with_only(pair: Pair, s2_ids: tuple[str, ...], s1_ids: tuple[str, ...], by_id: dict[str, Scene]) -> Pair:
     """The pair with these parts and frames; times and gap are those of the first of each."""
-    if (s2_ids, s1_ids) == (_s2_ids(pair), _s1_ids(pair)):
+    if (s2_ids, s1_ids) == (pair.s2_ids, pair.s1_ids):
         return pair
     s2, s1 = by_id[s2_ids[0]], by_id[s1_ids[0]]
     return replace(
@@ -225,7 +139,7 @@ def _by_tile(pairs: Sequence[Pair], by_id: dict[str, Scene]) -> tuple[dict[TileG
     A part of an acquisition that lies on another grid than the first part is left out of its pairs.
     """
     found = {
-        scene_id: _tile_of(by_id[scene_id]) for scene_id in sorted({name for pair in pairs for name in _s2_ids(pair)})
+        scene_id: _tile_of(by_id[scene_id]) for scene_id in sorted({name for pair in pairs for name in pair.s2_ids})
     }
     skipped = {scene_id: reason for scene_id, reason in found.items() if isinstance(reason, str)}
     tiles: dict[TileGrid, list[Pair]] = defaultdict(list)
@@ -233,10 +147,10 @@ def _by_tile(pairs: Sequence[Pair], by_id: dict[str, Scene]) -> tuple[dict[TileG
         tile = found[pair.s2_id]
         if not isinstance(tile, TileGrid):
             continue
-        on_tile = tuple(name for name in _s2_ids(pair) if found[name] == tile)
-        for name in set(_s2_ids(pair)) - set(on_tile):
+        on_tile = tuple(name for name in pair.s2_ids if found[name] == tile)
+        for name in set(pair.s2_ids) - set(on_tile):
             skipped.setdefault(name, f"a part of {pair.s2_id} on another pixel grid")
-        tiles[tile].append(_with_only(pair, on_tile, _s1_ids(pair), by_id))
+        tiles[tile].append(_with_only(pair, on_tile, pair.s1_ids, by_id))
     rows = [
         Skipped(stage="sample", id=scene_id, reason="off-grid", detail=detail)
         for scene_id, detail in sorted(skipped.items())
@@ -298,11 +212,11 @@ def _covering(places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, S
     squares = np.array([_inner_square(place) for place in places], dtype=object)
     if not len(squares):
         return []
-    coverage = _Coverage(squares, by_id)
+    coverage = Coverage(squares, by_id)
     covering: list[list[Pair]] = [[] for _ in places]
     served: dict[str, NDArray[np.bool_]] = {}
     for pair in pairs:
-        s2_ids, s1_ids = _s2_ids(pair), _s1_ids(pair)
+        s2_ids, s1_ids = pair.s2_ids, pair.s1_ids
         taken = served.setdefault(pair.s2_id, np.zeros(len(places), dtype=bool))
         usable = ~taken & coverage.together(s2_ids)
         if not usable.any():
@@ -384,7 +298,7 @@ def _tiles_of_sites(sites: Sequence[Site], tiles: Sequence[TileGrid]) -> list[tu
         outlines.append(square_lonlat(tile.epsg, west, north, max(east - west, north - south)))
     tree = shapely.STRtree(outlines)
     lon, lat = np.array([site.lon for site in sites]), np.array([site.lat for site in sites])
-    found = [tree.query(shapely.points(lon + turn, lat), predicate="intersects") for turn in _TURNS]
+    found = [tree.query(shapely.points(lon + turn, lat), predicate="intersects") for turn in TURNS]
     number, tile_number = np.unique(np.concatenate(found, axis=1), axis=1)
     order = np.argsort(tile_number, kind="stable")
     return [

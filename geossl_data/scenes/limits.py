@@ -101,5 +101,5 @@ class Limiter:
 
 @cache
 def limiter_for(host: str, concurrency: int, per_second: float) -> Limiter:
-    """The one Limiter of a host in this process."""
+    """The one Limiter of this process for those who ask a host alike."""
     return Limiter(concurrency, per_second)

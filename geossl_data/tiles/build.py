@@ -86,8 +86,8 @@ def _look(
     min_valid: float,
     base: str | None,
 ) -> TileLook:
-    s2 = [_scene(scenes, scene_id) for scene_id in (look.s2_id, *look.s2_more)]
-    s1 = [_scene(scenes, scene_id) for scene_id in (look.s1_id, *look.s1_more)]
+    s2 = [_scene(scenes, scene_id) for scene_id in look.s2_ids]
+    s1 = [_scene(scenes, scene_id) for scene_id in look.s1_ids]
     for scene in s2:
         _require_assets(scene, S2_BANDS)
     for scene in s1:

@@ -81,7 +81,7 @@ def yield_by_year(pairs: Iterable[Pair], s2: Iterable[Scene]) -> tuple[YieldOfYe
 
 
 def _paired(pairs: Iterable[Pair]) -> set[str]:
-    return {name for pair in pairs for name in (pair.s2_id, *pair.s2_more)}
+    return {name for pair in pairs for name in pair.s2_ids}
 
 
 def _of_pairs(pairs: Sequence[Pair]) -> tuple[FloatArray, FloatArray, IntArray]:

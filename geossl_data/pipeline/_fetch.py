@@ -137,11 +137,9 @@ def fetch(
     fingerprint = _by_content(folder, options).fingerprint()
     if not fresh and fingerprint_of(folder / PAIRS) == fingerprint == fingerprint_of(folder / SCENES):
         return _fetch_report(folder, fresh=False)
-    if max_requests is not None:
-        limits.BUDGET.grant(max_requests)
     area, max_gap = searched_area(folder, options), parse_duration(options.max_gap)
     journal = folder / JOURNAL_NAME
-    with working_on(folder, options):
+    with limits.BUDGET.granting(max_requests), working_on(folder, options):
         if fresh:
             remove_folder(journal)
         try:

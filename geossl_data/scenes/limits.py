@@ -24,10 +24,18 @@ class Budget:
         self._granted = self._most = most
         self.spent = 0
 
-    def grant(self, requests: int) -> None:
-        """Allow so many requests from now on."""
+    @contextmanager
+    def granting(self, requests: int | None) -> Iterator[None]:
+        """So many requests while the block runs, and what was allowed before afterwards; None changes nothing."""
         with self._lock:
-            self._granted, self._most = requests, self.spent + requests
+            before = self._granted, self._most
+            if requests is not None:
+                self._granted, self._most = requests, self.spent + requests
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._granted, self._most = before
 
     def spend(self) -> None:
         """Take one request out of the budget; BudgetError where none is left."""

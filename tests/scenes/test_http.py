@@ -247,3 +247,15 @@ def test_a_budget_is_kept_over_threads() -> None:
 
     run_side_by_side(8, act)
     assert (budget.spent, len(refused)) == (50, 30)
+
+
+def test_what_one_command_may_ask_is_not_taken_from_the_next() -> None:
+    budget = Budget(5)
+    budget.spend()
+    with budget.granting(1):
+        budget.spend()
+        with pytest.raises(BudgetError, match="all 1 requests"):
+            budget.spend()
+    with budget.granting(None):
+        budget.spend()
+    assert budget.spent == 3

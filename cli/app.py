@@ -19,7 +19,7 @@ from geossl_data.recipe import (
 )
 
 from . import console
-from .options import FOLDER, number, stage_command, switch
+from .options import FOLDER, number, stage_command, switch, text
 
 if TYPE_CHECKING:
     from geossl_data.pipeline import Report
@@ -56,14 +56,35 @@ ANYWHERE = switch(
 )
 
 
-def _sample(folder: Path, options: SampleOptions, *, anywhere: bool, fresh: bool, json: bool) -> None:
+COMPARE = text(
+    "compare",
+    "NAMES",
+    "Draw each of these strategies from the same candidates and tabulate what it covers, as in "
+    "uniform,geography,cities; writes compare.csv and compare.png, no samples.",
+)
+READERS = number("workers", 2, "Threads that read overviews where change is measured; no result depends on it.")
+
+
+def _sample(
+    folder: Path,
+    options: SampleOptions,
+    *,
+    anywhere: bool,
+    compare: str | None,
+    workers: int,
+    fresh: bool,
+    json: bool,
+) -> None:
     from geossl_data import pipeline
 
     if anywhere:
-        places = PlacesOptions(**options.model_dump(exclude={"looks"}))
+        places = PlacesOptions(**{name: getattr(options, name) for name in PlacesOptions.model_fields})
         report = pipeline.draw_places(folder, places, fresh=fresh, progress=console.progress)
+    elif compare is not None:
+        names = [name.strip() for name in compare.split(",")]
+        report = pipeline.compare(folder, names, options, workers=workers, progress=console.progress)
     else:
-        report = pipeline.sample(folder, options, fresh=fresh, progress=console.progress)
+        report = pipeline.sample(folder, options, workers=workers, fresh=fresh, progress=console.progress)
     console.show(report, str(folder), as_json=json)
 
 
@@ -89,7 +110,7 @@ def _evaluate(folder: Path, options: EvaluateOptions, *, json: bool) -> None:
 
 
 stage_command(app, FetchOptions, _fetch, extra=(DRY_RUN, MAX_REQUESTS, FRESH, JSON))
-stage_command(app, SampleOptions, _sample, extra=(ANYWHERE, FRESH, JSON))
+stage_command(app, SampleOptions, _sample, extra=(ANYWHERE, COMPARE, READERS, FRESH, JSON))
 stage_command(app, ShardOptions, _shard, extra=(WORKERS, FRESH, JSON))
 stage_command(app, PretrainOptions, _pretrain, extra=(FRESH, JSON))
 stage_command(app, EvaluateOptions, _evaluate, extra=(JSON,))
@@ -106,6 +127,8 @@ def verify(
     findings = pipeline.verify(folder, deep=deep, progress=console.progress)
     if not findings:
         console.say("verify\n  no findings")
+        for splits, km in pipeline.nearest_splits(folder).items():
+            console.say(f"  nearest {splits}  {km:.2f} km")
         return
     console.table([("where", "finding"), *((finding.where, finding.what) for finding in findings)])
     raise ShardError(f"{folder}: {len(findings)} findings; `geossl shard --fresh` writes the shards anew")

@@ -74,6 +74,13 @@ def switch(name: str, text: str) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
+def text(name: str, metavar: str, help_text: str) -> inspect.Parameter:
+    """A text that is not part of the recipe, such as --compare; None where it is not given."""
+    flag = f"--{name.replace('_', '-')}"
+    annotation = Annotated[str | None, typer.Option(flag, help=help_text, metavar=metavar, show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
 def number(name: str, default: int, text: str) -> inspect.Parameter:
     """A whole number from 1 that is not part of the recipe, such as --workers."""
     annotation = Annotated[int, typer.Option(f"--{name.replace('_', '-')}", help=text, min=1)]

@@ -19,14 +19,9 @@ from geossl_data.scenes.store import read_scenes
 
 def equatorial(candidates: Ground, n: int, *, rng: np.random.Generator) -> Draw:
     """The n candidates nearest to the equator that have room side by side; ties at random."""
-    spacing = Spacing(candidates)
-    taken: list[int] = []
-    for index in np.lexsort((rng.random(len(candidates)), np.abs(candidates.lat))):
-        if len(taken) == n:
-            break
-        if spacing.take(int(index)):
-            taken.append(int(index))
-    return Draw(indices=np.array(sorted(taken), dtype=np.int64), inclusion_probability=np.ones(len(taken)))
+    order = np.lexsort((rng.random(len(candidates)), np.abs(candidates.lat)))
+    taken = Spacing(candidates).first(order, n)
+    return Draw(indices=np.sort(taken), inclusion_probability=np.ones(len(taken)))
 
 
 def main(folder: Path) -> Drawn:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     )
     from geossl_data.records import Look, Pair, Place, Sample, Scene, Skipped
     from geossl_data.sampling.draw import draw_samples
+    from geossl_data.sampling.pool import make_pool
+    from geossl_data.sampling.strata import strata_of
     from geossl_data.sampling.strategies import STRATEGIES
     from geossl_data.sandbox import build_sandbox
     from geossl_data.scenes.matching import match
@@ -67,12 +69,14 @@ _HOME = {
     "knn_accuracy": "evaluation.probes",
     "linear_probe": "evaluation.probes",
     "load_encoder": "pretrain.checkpoint",
+    "make_pool": "sampling.pool",
     "match": "scenes.matching",
     "open_shards": "shards.stream",
     "read_manifest": "shards.manifest",
     "read_recipe": "recipe",
     "read_scenes": "scenes.store",
     "search": "scenes.search",
+    "strata_of": "sampling.strata",
 }
 
 
@@ -115,6 +119,7 @@ __all__ = [
     "knn_accuracy",
     "linear_probe",
     "load_encoder",
+    "make_pool",
     "match",
     "open_shards",
     "pipeline",
@@ -122,4 +127,5 @@ __all__ = [
     "read_recipe",
     "read_scenes",
     "search",
+    "strata_of",
 ]

@@ -66,14 +66,20 @@ def square_lonlat(epsg: int, x: float, y: float, side_m: float) -> "Polygon":
 
     A square across the antimeridian keeps its longitudes together by running beyond ±180.
     """
-    from shapely import Polygon
+    polygon: Polygon = squares_lonlat(epsg, np.array([x]), np.array([y]), side_m)[0]
+    return polygon
 
-    steps = np.linspace(0.0, side_m, 4)[:-1]
-    xs = np.concatenate([x + steps, np.full(3, x + side_m), x + side_m - steps, np.full(3, x)])
-    ys = np.concatenate([np.full(3, y), y - steps, np.full(3, y - side_m), y - side_m + steps])
-    lon, lat = to_lonlat(epsg, xs, ys)
-    lon = lon[0] + (lon - lon[0] + 180.0) % 360.0 - 180.0
-    return Polygon(np.column_stack([lon, lat]))
+
+def squares_lonlat(epsg: int, x: NDArray[np.float64], y: NDArray[np.float64], side_m: float) -> NDArray[np.object_]:
+    """The squares with north-west corners (x, y) in one CRS, as `square_lonlat` has them; arrays of shape (n,)."""
+    import shapely
+
+    steps, full, none = np.linspace(0.0, side_m, 4)[:-1], np.full(3, side_m), np.zeros(3)
+    east = np.concatenate([steps, full, side_m - steps, none])
+    south = np.concatenate([none, steps, full, side_m - steps])
+    lon, lat = to_lonlat(epsg, x[:, None] + east, y[:, None] - south)
+    lon = lon[:, :1] + (lon - lon[:, :1] + 180.0) % 360.0 - 180.0
+    return np.asarray(shapely.polygons(np.stack([lon, lat], axis=-1)), dtype=object)
 
 
 def haversine_km(lon_a: ArrayLike, lat_a: ArrayLike, lon_b: ArrayLike, lat_b: ArrayLike) -> NDArray[np.float64]:
@@ -96,20 +102,53 @@ def cell(lon: float, lat: float, spacing_km: float) -> tuple[int, int]:
     Rows are `spacing_km` high; the row at latitude φ has ceil(2πR cos φ / spacing_km) columns, so that cells have
     nearly equal area at every latitude (the construction of the Major TOM grid).
     """
-    row_degrees = math.degrees(spacing_km / EARTH_RADIUS_KM)
-    row = math.floor(lat / row_degrees)
-    phi = math.radians((row + 0.5) * row_degrees)
-    columns = max(1, math.ceil(2 * math.pi * EARTH_RADIUS_KM * math.cos(phi) / spacing_km))
+    row = math.floor(lat / _row_degrees(spacing_km))
+    columns = _columns(row, spacing_km)
     column = math.floor(((lon + 180.0) % 360.0) / 360.0 * columns) - columns // 2
     return row, column
 
 
+def cells(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], spacing_km: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of the cells that hold points, as `cell` gives them one by one; arrays of shape (n,)."""
+    rows, row_of = np.unique(np.floor(lat / _row_degrees(spacing_km)).astype(np.int64), return_inverse=True)
+    columns = np.array([_columns(row, spacing_km) for row in rows.tolist()], dtype=np.int64)[row_of]
+    column = np.floor(((lon + 180.0) % 360.0) / 360.0 * columns).astype(np.int64) - columns // 2
+    return rows[row_of], column
+
+
+def _row_degrees(spacing_km: float) -> float:
+    return math.degrees(spacing_km / EARTH_RADIUS_KM)
+
+
+def _columns(row: int, spacing_km: float) -> int:
+    """How many cells a row has."""
+    phi = math.radians((row + 0.5) * _row_degrees(spacing_km))
+    return max(1, math.ceil(2 * math.pi * EARTH_RADIUS_KM * math.cos(phi) / spacing_km))
+
+
 def cell_name(lon: float, lat: float, spacing_km: float) -> str:
     """A readable cell id such as `0506U_0119R`: rows Up/Down of the equator, columns Right/Left of Greenwich."""
-    row, column = cell(lon, lat, spacing_km)
-    vertical = f"{row:04d}U" if row >= 0 else f"{-row:04d}D"
-    horizontal = f"{column:04d}R" if column >= 0 else f"{-column:04d}L"
-    return f"{vertical}_{horizontal}"
+    return named_cell(*cell(lon, lat, spacing_km))
+
+
+def named_cell(row: int, column: int) -> str:
+    """The id of the cell of a row and a column, as `cell` counts them."""
+    return f"{_named(row, 'UD')}_{_named(column, 'RL')}"
+
+
+def cell_names(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.str_]:
+    """The ids of cells as `named_cell` gives them one by one; arrays of shape (n,)."""
+    parts = []
+    for numbers, sides in ((rows, "UD"), (columns, "RL")):
+        known, position = np.unique(numbers, return_inverse=True)
+        parts.append(np.array([_named(number, sides) for number in known.tolist()], dtype=np.str_)[position])
+    return np.strings.add(np.strings.add(parts[0], "_"), parts[1])
+
+
+def _named(number: int, sides: str) -> str:
+    return f"{number:04d}{sides[0]}" if number >= 0 else f"{-number:04d}{sides[1]}"
 
 
 def utm_epsg(lon: float, lat: float) -> int:
@@ -120,6 +159,16 @@ def utm_epsg(lon: float, lat: float) -> int:
     elif 72 <= lat < 84 and 0 <= lon < 42:
         zone = 31 if lon < 9 else 33 if lon < 21 else 35 if lon < 33 else 37
     return (32600 if lat >= 0 else 32700) + zone
+
+
+def utm_epsgs(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
+    """EPSG codes of the UTM zones of points, as `utm_epsg` gives them one by one; arrays of shape (n,)."""
+    zone = ((lon + 180.0) % 360.0 // 6).astype(np.int64) + 1
+    norway = (lat >= 56) & (lat < 64) & (lon >= 3) & (lon < 12)
+    svalbard = (lat >= 72) & (lat < 84) & (lon >= 0) & (lon < 42)
+    of_svalbard = np.array([31, 33, 35, 37])[np.searchsorted([9, 21, 33], lon, side="right")]
+    zone = np.where(norway, 32, np.where(svalbard, of_svalbard, zone))
+    return np.where(lat >= 0, 32600, 32700) + zone
 
 
 def common_bounds(grids: Sequence[Grid]) -> Bounds:

@@ -6,10 +6,11 @@ run; replaying its sections in order makes the dataset folder again. Unknown key
 
 import hashlib
 import json
+import math
 import re
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -125,21 +126,77 @@ class FetchOptions(Section):
         return self
 
 
+def _shares(value: str | None) -> str | None:
+    if value is not None:
+        parse_shares(value)
+    return value
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """`geography=0.6,change=0.4` as strategy → share; ValueError where it is not that."""
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, sign, number = part.strip().partition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = math.nan
+        if not name or not sign or not (share > 0 and math.isfinite(share)) or name in shares:
+            raise ValueError(
+                f"{text!r} is not strategy=share,strategy=share with each strategy once and shares above 0"
+            )
+        shares[name] = share
+    return shares
+
+
+StrategyName = Literal["uniform", "grid", "geography", "cities", "balanced", "diverse", "change", "mixture"]
+
+
 class DrawOptions(Section):
     """What drawing places has in common, with a catalog and without one."""
 
-    strategy: Literal["uniform", "geography"] = Field(
+    strategy: StrategyName = Field(
         "geography",
-        description="uniform: every candidate place alike; geography: the count is spread over strata.",
+        description="uniform: every square kilometre alike; grid: an even lattice; geography: the count is spread over "
+        "strata by --allocation; balanced: over strata in equal parts; cities: around cities; diverse: unlike each "
+        "other in colour and backscatter; change: by measured change; mixture: shares of the others.",
     )
     count: int | None = Field(
         None, ge=1, description="Places to draw; an error where there are fewer. Left out: all there are, up to 1000."
     )
     bbox: Bbox = Field(None, description="Only places centred in west, south, east, north, degrees.")
     area: str | None = Field(None, description="Vector file; only places centred in its polygons, instead of --bbox.")
+    surface: Literal["any", "land"] = Field(
+        "any",
+        description="land: only places whose centre is on land (Natural Earth 1:50m); always so without a catalog.",
+    )
     size: int = Field(264, ge=12, le=2046, description="Side of a place in 10 m pixels; a multiple of 6.")
-    allocation: Literal["equal", "sqrt", "proportional"] = Field(
-        "sqrt", description="How geography shares the count among strata of n candidates: like 1, √n or n."
+    strata: str = Field(
+        "regions",
+        description="Classes of ground: regions (15° bands × 30° sectors), latitude, cells[:KM], climate, koppen, "
+        "continent, country, landcover, a vector FILE:FIELD, a raster FILE.tif, or stac:COLLECTION/ASSET; several with "
+        "commas are crossed.",
+    )
+    allocation: Literal["equal", "sqrt", "proportional", "quota"] = Field(
+        "sqrt",
+        description="How geography shares the count among strata of n km²: like 1, √n or n, or by --quota.",
+    )
+    quota: str | None = Field(
+        None, description="CSV file with columns stratum and count (or share) for --allocation quota."
+    )
+    cities: Literal["caco", "seco", "ssl4eo"] = Field(
+        "caco",
+        description="Gaussians around the 10,000 largest cities: caco σ 5 km, on land; seco and ssl4eo σ 50 km. Places "
+        "never overlap in any case.",
+    )
+    cities_file: str | None = Field(
+        None, description="Table with columns lon, lat and maybe population, instead of the cities that come along."
+    )
+    sigma_km: float | None = Field(
+        None, gt=0, le=1000, description="Standard deviation of the Gaussians in each direction, km; else the preset's."
+    )
+    mixture: Annotated[str | None, AfterValidator(_shares)] = Field(
+        None, description="Shares of the strategies for --strategy mixture, as in geography=0.6,cities=0.4."
     )
     min_distance_km: float = Field(
         0.0, ge=0, le=1000, description="Least distance between place centres, km; places never overlap in any case."
@@ -152,6 +209,11 @@ class DrawOptions(Section):
     test: float = Field(0.2, ge=0, lt=1, description="Share of the blocks for testing.")
     seed: int = Field(0, ge=0, description="Seed of every draw, of the splits and of the shuffle into shards.")
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """The mixture's shares by strategy; empty without one."""
+        return {} if self.mixture is None else parse_shares(self.mixture)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.size % 6:
@@ -160,6 +222,13 @@ class DrawOptions(Section):
             raise ValueError("val + test leave nothing to train on")
         if self.bbox is not None and self.area is not None:
             raise ValueError("bbox and area exclude each other; give one")
+        if (self.allocation == "quota") != (self.quota is not None):
+            raise ValueError("allocation quota and a quota file go together; give both or neither")
+        if self.strategy == "mixture" and self.mixture is None:
+            raise ValueError("strategy mixture needs shares, as in --mixture geography=0.6,change=0.4")
+        unknown = set(self.shares) - (set(get_args(StrategyName)) - {"mixture"})
+        if unknown:
+            raise ValueError(f"mixture: no strategy {sorted(unknown)[0]!r} to mix")
         return self
 
 
@@ -174,10 +243,30 @@ class SampleOptions(DrawOptions):
     summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
     example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
 
-    looks: Literal["single", "seasons", "long"] = Field(
+    looks: Literal["single", "seasons", "long", "series"] = Field(
         "single",
-        description="single: the clearest date; seasons: up to 4 dates spread over one year; long: the same 4 seasons "
-        "in the first and in the last year.",
+        description="single: the clearest date; seasons: dates spread over one year; long: the same seasons in two "
+        "periods years apart; series: all dates up to --most-looks.",
+    )
+    dates: int = Field(4, ge=2, le=24, description="Seasons that seasons and long divide the year into.")
+    least_dates: int = Field(2, ge=2, le=24, description="Fewest seasons that a place of seasons and long must have.")
+    most_looks: int = Field(16, ge=1, le=200, description="Most looks of a series.")
+    years_apart: int | None = Field(
+        None, ge=1, le=20, description="Least years between the two periods of long; left out: as far apart as can be."
+    )
+    looks_orbit: Literal["same", "any"] = Field(
+        "same",
+        description="same: all looks of a place share one Sentinel-1 relative orbit and direction; any: they may not.",
+    )
+    weight_by: str = Field(
+        "none",
+        description="What makes a place likelier within its strategy: none, change, entropy (of its spectra), or "
+        "FILE:COLUMN, numbers of a vector file or of a table with lon and lat.",
+    )
+    measure: Literal["auto", "off", "s2", "s1", "both"] = Field(
+        "auto",
+        description="Sensors to measure change with, from overviews; auto: both where the strategy, the weights or "
+        "--looks long need it.",
     )
 
 

@@ -226,12 +226,23 @@ class Sample:
     stratum: str
     """The class of ground that the allocation counted this place in."""
     weight: float
-    """Importance weight: proportional to one over the inclusion probability, mean 1."""
+    """Importance weight, mean 1: proportional to the ground that the place alone stands for over the inclusion
+    probability. Ground that two tiles show has two candidates, each with half of it."""
     inclusion_probability: float
     """Chance of this place to be drawn, in (0, 1]."""
     split: Split
     block: str
     """Spatial block that decided the split."""
+    drawn_by: str = ""
+    """The strategy that took this place; of a mixture the one whose share it fell into."""
+    change_score: float | None = None
+    """How much more the place changed over years than over seasons, see `sampling.change`; None where not measured."""
+    change_score_s2: float | None = None
+    """The same from Sentinel-2 alone."""
+    change_score_s1: float | None = None
+    """The same from Sentinel-1 alone."""
+    spectral_entropy: float | None = None
+    """How varied the place's spectra are, see `sampling.change`; None where not measured."""
 
     def __post_init__(self) -> None:
         _require(KEY_PATTERN.fullmatch(self.key) is not None, f"sample key {self.key!r} is not {KEY_PATTERN.pattern}")
@@ -253,3 +264,16 @@ class Skipped:
     """A short class of reason, as in `missing-asset`; the summary counts these."""
     detail: str
     """One line with what was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedSquare:
+    """Ground that scenes show and that could not be drawn, and why."""
+
+    lon: float
+    """Centre, degrees east."""
+    lat: float
+    """Centre, degrees north."""
+    stratum: str
+    reason: str
+    """no-pair: no pair covers it; no-dates: the look rule found too few; sea; buffer: another split is near."""

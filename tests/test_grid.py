@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from geossl_data.grid import Grid, cell, cell_name, common_bounds, haversine_km, square_lonlat, unit_vectors, utm_epsg
+from geossl_data.grid import (
+    Grid,
+    cell,
+    cell_name,
+    cell_names,
+    cells,
+    common_bounds,
+    haversine_km,
+    named_cell,
+    square_lonlat,
+    unit_vectors,
+    utm_epsg,
+    utm_epsgs,
+)
 
 CITIES = [(13.40, 52.52), (2.35, 48.85), (-3.70, 40.42), (12.50, 41.90), (18.07, 59.33), (-9.14, 38.72)]
 LONLAT = st.tuples(st.floats(-180, 179.999), st.floats(-89.9, 89.9))
@@ -62,6 +75,18 @@ def test_cell_names_by_hand() -> None:
 )
 def test_utm_zones_with_their_exceptions(lon: float, lat: float, expected: int) -> None:
     assert utm_epsg(lon, lat) == expected
+
+
+@given(st.lists(LONLAT, min_size=1, max_size=40), st.sampled_from([0.7, 5.0, 10.0, 1000.0, 30_000.0]))
+def test_many_points_have_the_cells_and_zones_of_each(points: list[tuple[float, float]], spacing: float) -> None:
+    lon, lat = np.array([*points, (-180.0, -90.0), (179.999, 90.0), (0.0, -0.0), (8.999, 72.0), (9.0, 72.0)]).T
+    rows, columns = cells(lon, lat, spacing)
+    for x, y, row, column, name, epsg in zip(
+        lon, lat, rows, columns, cell_names(rows, columns), utm_epsgs(lon, lat), strict=True
+    ):
+        assert (row, column) == cell(x, y, spacing)
+        assert name == named_cell(row, column) == cell_name(x, y, spacing)
+        assert epsg == utm_epsg(x, y)
 
 
 def test_a_square_at_the_antimeridian_stays_together() -> None:

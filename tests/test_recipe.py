@@ -70,7 +70,7 @@ def test_what_is_no_duration(text: str) -> None:
         ("sample:\n  sizes: 96\n", r"unknown key 'sample.sizes'"),
         ("colour: red\n", "unknown key 'colour'"),
         ("sample:\n  size: 100\n", "size 100 is not a multiple of 6; try 96"),
-        ("sample:\n  strategy: cities\n", "sample.strategy: Input should be 'uniform' or 'geography', got 'cities'"),
+        ("sample:\n  strategy: city\n", "sample.strategy: Input should be 'uniform', 'grid', .* got 'city'"),
         ("sample:\n  val: 0.5\n  test: 0.5\n", "val [+] test leave nothing to train on"),
         ("fetch:\n  max_gap: soon\n", "'soon' is not a duration"),
         ("fetch:\n  bbox: [10, 50, 5, 40]\n", "not west south east north"),
@@ -102,3 +102,32 @@ def test_fingerprints_tell_options_and_input_apart() -> None:
     first = SampleOptions()
     assert first.fingerprint("x") == SampleOptions().fingerprint("x")
     assert len({first.fingerprint("x"), first.fingerprint("y"), SampleOptions(seed=1).fingerprint("x")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"strategy": "mixture"}, "needs shares"),
+        ({"mixture": "geography=0.6,change"}, "strategy=share"),
+        ({"mixture": "geography=0.6,geography=0.4"}, "each strategy once"),
+        ({"mixture": "geography=-1"}, "above 0"),
+        ({"mixture": "geography=nan"}, "above 0"),
+        ({"mixture": "mixture=1"}, "no strategy 'mixture'"),
+        ({"mixture": "geograpy=1"}, "no strategy 'geograpy'"),
+        ({"allocation": "quota"}, "go together"),
+        ({"quota": "q.csv"}, "go together"),
+        ({"sigma_km": 0}, "sigma_km"),
+        ({"dates": 1}, "dates"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(values: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as failure:
+        make_section(SampleOptions, values)
+    assert "\n" not in str(failure.value)
+
+
+def test_shares_of_a_mixture() -> None:
+    options = make_section(SampleOptions, {"strategy": "mixture", "mixture": "geography=0.6, change=.4"})
+    assert isinstance(options, SampleOptions)
+    assert options.shares == {"geography": 0.6, "change": 0.4}
+    assert SampleOptions().shares == {}

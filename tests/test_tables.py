@@ -5,16 +5,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely import box
 
+from geossl_data import tables
 from geossl_data.errors import DatasetError, SceneError, StorageError
 from geossl_data.records import Look, Pair, Place, Sample, Skipped
-from geossl_data.tables import read_metadata, read_table, schema, write_table
+from geossl_data.tables import read_metadata, read_table, schema, write_columns, write_table
 
 TIME = datetime(2022, 3, 4, 10, 20, 30, 123456, tzinfo=UTC)
 PLACE = Place(lon=7.5, lat=45.25, epsg=32632, x=399_960.0, y=5_000_040.0, size_px=96, cell="0501U_0061R")
@@ -77,6 +80,29 @@ def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
             tmp_path / name, [sample()], Sample, geometry=lambda row: box(0, 0, 1, 1), metadata={"b": 1, "a": 2}
         )
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_columns_make_the_bytes_of_their_records(tmp_path: Path) -> None:
+    places = [replace(PLACE, lon=lon, cell=f"{lon:04.0f}U_0001R") for lon in (7.5, -0.25, 12.0)]
+    columns = {name: np.array([getattr(place, name) for place in places]) for name in schema(Place).names}
+    rings = np.array([[[x, 45], [x + 1, 45], [x, 46.5], [x, 45]] for x in columns["lon"]], dtype=float)
+    shapes = dict(zip(places, shapely.polygons(rings), strict=True))
+    for some, geometry in ((rings, shapes.__getitem__), (None, None)):
+        write_columns(tmp_path / "columns", columns, Place, rings=some, metadata={"b": 1})
+        write_table(tmp_path / "records", places, Place, geometry=geometry, metadata={"b": 1})
+        assert (tmp_path / "columns").read_bytes() == (tmp_path / "records").read_bytes()
+    none = {name: values[:0] for name, values in columns.items()}
+    write_columns(tmp_path / "columns", none, Place, rings=rings[:0])
+    write_table(tmp_path / "records", [], Place, geometry=shapes.__getitem__)
+    assert (tmp_path / "columns").read_bytes() == (tmp_path / "records").read_bytes()
+
+
+def test_long_columns_of_polygons_come_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rings = np.array([[[x, 0], [x + 1, 0], [x, 1], [x, 0]] for x in range(7)], dtype=float)
+    columns = {"stage": np.full(7, "shard"), "id": np.arange(7).astype(str), "reason": ["r"] * 7, "detail": ["d"] * 7}
+    monkeypatch.setattr(tables, "_MOST_BYTES", 200)
+    write_columns(tmp_path / "t.parquet", columns, Skipped, rings=rings)  # type: ignore[arg-type]
+    assert list(geopandas.read_parquet(tmp_path / "t.parquet").geometry) == list(shapely.polygons(rings))
 
 
 def test_nullable_columns_follow_the_annotations() -> None:

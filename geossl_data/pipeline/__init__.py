@@ -9,16 +9,18 @@ from geossl_data.pipeline._fetch import fetch, plan_fetch
 from geossl_data.pipeline._folder import Report, recipe_of
 from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._replay import digest, run
-from geossl_data.pipeline._sample import sample
-from geossl_data.pipeline._shard import shard, verify
+from geossl_data.pipeline._sample import compare, sample
+from geossl_data.pipeline._shard import nearest_splits, shard, verify
 from geossl_data.pipeline._train import evaluate, pretrain
 
 __all__ = [
     "Report",
+    "compare",
     "digest",
     "draw_places",
     "evaluate",
     "fetch",
+    "nearest_splits",
     "plan_fetch",
     "pretrain",
     "recipe_of",

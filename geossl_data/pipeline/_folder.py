@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geossl_data.scenes.opening.access import Access
 
 SCENES, PAIRS, SAMPLES, SKIPPED = "scenes.parquet", "pairs.parquet", "samples.parquet", "skipped.parquet"
-YIELD, PLACES = "yield.csv", "places.parquet"
+YIELD, PLACES, REJECTED = "yield.csv", "places.parquet", "rejected.parquet"
 SHARDS, MANIFEST, RUNS, LICENCE = "shards", "manifest.parquet", "runs", "LICENSE.txt"
 
 Stage = Literal["fetch", "sample", "shard"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from geossl_data.errors import RecipeError
 from geossl_data.files import sha256
+from geossl_data.pipeline._drawing import resolved as with_paths
 from geossl_data.pipeline._fetch import fetch, resolved
 from geossl_data.pipeline._folder import MANIFEST, SHARDS, Report
 from geossl_data.pipeline._places import draw_places
@@ -14,7 +15,7 @@ from geossl_data.pipeline._sample import sample
 from geossl_data.pipeline._shard import shard
 from geossl_data.pipeline._train import evaluate, pretrain
 from geossl_data.progress import Progress, silent
-from geossl_data.recipe import SECTIONS, read_recipe
+from geossl_data.recipe import SECTIONS, DrawOptions, read_recipe
 
 _STAGE_FUNCTIONS = {
     "places": draw_places,
@@ -29,7 +30,7 @@ _STAGE_FUNCTIONS = {
 def run(recipe_path: Path, folder: Path, *, workers: int = 1, progress: Progress = silent) -> Iterator[Report]:
     """Replay every section of a recipe into `folder`, one Report after the other.
 
-    A relative catalog or area path in the recipe is looked up beside the recipe first.
+    A relative path in the recipe is looked up beside the recipe first.
     """
     recipe = read_recipe(recipe_path)
     present = [kind.name for kind in SECTIONS if getattr(recipe, kind.name) is not None]
@@ -40,6 +41,8 @@ def run(recipe_path: Path, folder: Path, *, workers: int = 1, progress: Progress
         if name == "fetch":
             own = {} if recipe.places is None else {"places": options.places}  # drawn anew in the folder itself
             options = resolved(options, recipe_path.resolve().parent).model_copy(update=own)
+        elif isinstance(options, DrawOptions):
+            options = with_paths(options, recipe_path.resolve().parent)
         extra: dict[str, Any] = {"workers": workers} if name == "shard" else {}
         yield _STAGE_FUNCTIONS[name](folder, options, progress=progress, **extra)  # type: ignore[operator]
 

@@ -1,18 +1,24 @@
-"""The stage that draws places among the pairs."""
+"""The stage that draws places among the pairs, and the comparison of strategies over what can be drawn."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geossl_data import tables
 from geossl_data.bands import S2_BANDS
-from geossl_data.errors import ReadError, TokenError
+from geossl_data.errors import ReadError, SamplingError, TokenError
 from geossl_data.grid import square_lonlat
+from geossl_data.pipeline._drawing import by_content, finite_or_zero, resolved, rules_for, short_strata, strata_for
 from geossl_data.pipeline._fetch import places_of, searched_area
 from geossl_data.pipeline._folder import (
     PAIRS,
+    REJECTED,
     SAMPLES,
     SCENES,
     Report,
@@ -25,81 +31,195 @@ from geossl_data.pipeline._folder import (
     working_on,
     write_skipped,
 )
+from geossl_data.pipeline._pictures import picture_comparison, picture_samples
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import FetchOptions, SampleOptions
 from geossl_data.records import Pair, Sample, Scene, Site, Skipped
 
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from geossl_data.sampling.draw import Drawn
+    from geossl_data.sampling.measures import Measures
+    from geossl_data.sampling.pool import Pool
+    from geossl_data.tiles.rasters import Rasters
+
+MEASURED_STRATEGIES = ("change", "diverse")
+"""Strategies that need something measured."""
+MEASURED_WEIGHTS = ("change", "entropy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawable:
+    """The pool of a folder, and what it was made from."""
+
+    pool: "Pool"
+    scenes: list[Scene]
+    unreadable: list[Skipped]
+
 
 def sample(
-    folder: Path, options: SampleOptions | None = None, *, fresh: bool = False, progress: Progress = silent
+    folder: Path,
+    options: SampleOptions | None = None,
+    *,
+    workers: int = 2,
+    fresh: bool = False,
+    progress: Progress = silent,
 ) -> Report:
-    """Draw places among the pairs: writes samples.parquet.
+    """Draw places among the pairs: writes samples.parquet, rejected.parquet and pictures of what was drawn.
 
     options: None takes the folder's recipe, or the defaults. Pixel grids that the catalog does not state are read
     from the files' headers. Where the scenes were searched around places, only these are drawn, in their own size.
+    workers: threads that read overviews where change is measured; the result does not depend on it.
     """
-    from geossl_data.sampling.draw import draw_samples
-    from geossl_data.scenes.area import area_of
-    from geossl_data.scenes.store import read_scenes
-
-    need(folder, SCENES, PAIRS, stage="fetch")
-    fetched = recipe_of(folder).fetch or FetchOptions()
-    places = places_of(folder, fetched)
-    sites = None if places is None else tables.read_table(places, Site)
-    options = options or recipe_of(folder).sample or SampleOptions()
-    if sites and options.size == SampleOptions().size:
-        options = options.model_copy(update={"size": sites[0].size_px})
-    fingerprint = options.fingerprint(fingerprint_of(folder / PAIRS) or "")
+    options = _complete(folder, options)
+    fingerprint = by_content(options).fingerprint(fingerprint_of(folder / PAIRS) or "")
     if not fresh and fingerprint_of(folder / SAMPLES) == fingerprint:
         return _sample_report(folder, fresh=False)
-    pairs = tables.read_table(folder / PAIRS, Pair)
-    with progress("reading scenes") as task:
-        scenes = read_scenes(folder / SCENES)
-        task.advance()
-    scenes, unreadable = _with_grids(folder, scenes, {s2_id for pair in pairs for s2_id in pair.s2_ids}, progress)
-    inside = area_of(options.bbox, options.area)
+    drawable = _drawable(folder, options, progress)
+    pool, unmeasured = drawable.pool, list(drawable.unreadable)
+    measured: Measures | None = None
+    if _draws_by_measure(options):
+        measured, given_up = _measured(folder, options, drawable, range(len(pool)), workers, fresh, progress)
+        unmeasured += given_up
     with progress("drawing places") as task:
-        drawn = draw_samples(
-            scenes,
-            pairs,
-            strategy=options.strategy,
-            count=options.count,
-            looks=options.looks,
-            tie=fetched.tie,
-            area=inside if inside is not None or sites is not None else searched_area(folder, fetched),
-            sites=sites,
-            size=options.size,
-            allocation=options.allocation,
-            min_distance_km=options.min_distance_km,
-            block_km=options.block_km,
-            buffer_km=options.buffer_km,
-            val=options.val,
-            test=options.test,
-            seed=options.seed,
-        )
-        task.advance()
+        drawn = _draw(options, options.strategy, pool, measured)
+        task.advance(note=f"{len(drawn.samples)} places")
+    if measured is None and _sensors(options) is not None:
+        drawn, given_up = _with_measures(folder, options, drawable, drawn, workers, fresh, progress)
+        unmeasured += given_up
     with working_on(folder, options):
         notes = {
             "fingerprint": fingerprint,
             "n_candidates": drawn.n_candidates,
             "n_without_looks": drawn.n_without_looks,
             "n_in_buffer": drawn.n_in_buffer,
+            "n_at_sea": pool.n_rejected("sea"),
+            "n_without_pair": pool.n_rejected("no-pair"),
             "available": drawn.available,
+            "target": drawn.target,
         }
         tables.write_table(folder / SAMPLES, drawn.samples, Sample, geometry=_footprint, metadata=notes)
-        write_skipped(folder, "sample", [*unreadable, *drawn.skipped])
+        _write_rejected(folder / REJECTED, pool)
+        write_skipped(folder, "sample", [*unmeasured, *drawn.skipped])
+        with progress("drawing pictures") as task:
+            picture_samples(folder, drawn.samples, pool, drawn.target)
+            task.advance()
     return _sample_report(folder, fresh=True)
 
 
-def _footprint(drawn: Sample) -> Any:
-    return square_lonlat(drawn.place.epsg, drawn.place.x, drawn.place.y, drawn.place.side_m)
+def compare(
+    folder: Path,
+    strategies: Sequence[str],
+    options: SampleOptions | None = None,
+    *,
+    workers: int = 2,
+    progress: Progress = silent,
+) -> Report:
+    """Draw each strategy from one pool and tabulate what it covers: writes compare.csv and compare.png, no samples.
+
+    Raises SamplingError for a strategy that is unknown, or that cannot draw from this pool.
+    """
+    from geossl_data.sampling.draw import ground_of
+    from geossl_data.sampling.strategies import STRATEGIES, ground_shares
+
+    unknown = [name for name in strategies if name not in STRATEGIES]
+    if unknown or not strategies:
+        listed = ", ".join(STRATEGIES)
+        raise SamplingError(f"--compare: no strategy {unknown[0] if unknown else ''!r}; there are {listed}")
+    options = _complete(folder, options)
+    drawable = _drawable(folder, options, progress)
+    measured: Measures | None = None
+    if _sensors(options) is not None or set(strategies) & set(MEASURED_STRATEGIES):
+        measured, _ = _measured(folder, options, drawable, range(len(drawable.pool)), workers, False, progress)
+    drawn: dict[str, list[Sample]] = {}
+    share = ground_shares(ground_of(drawable.pool))
+    with progress("drawing places", total=len(strategies)) as task:
+        for name in dict.fromkeys(strategies):
+            drawn[name] = _draw(options, name, drawable.pool, measured, at_most=True, share=share).samples
+            task.advance(note=name)
+    rows = picture_comparison(folder, drawn, drawable.pool, measured)
+    facts = {"candidate places": len(drawable.pool), "files": "compare.csv, compare.png"}
+    return Report(stage="sample --compare", fresh=True, facts=facts, table=rows)
+
+
+# ------------------------------------------------------------------------------------------------ the pool
+
+
+def _sites_of(folder: Path) -> list[Site] | None:
+    """The places that the scenes were searched around; None where they were not."""
+    places = places_of(folder, recipe_of(folder).fetch or FetchOptions())
+    return None if places is None else tables.read_table(places, Site)
+
+
+def _complete(folder: Path, options: SampleOptions | None) -> SampleOptions:
+    """The options, or the folder's, with absolute paths and the size of places drawn beforehand."""
+    need(folder, SCENES, PAIRS, stage="fetch")
+    options = resolved(options or recipe_of(folder).sample or SampleOptions(), Path.cwd())
+    sites = _sites_of(folder) if options.size == SampleOptions().size else None
+    return options.model_copy(update={"size": sites[0].size_px}) if sites else options
+
+
+def _drawable(folder: Path, options: SampleOptions, progress: Progress) -> _Drawable:
+    """What can be drawn in a folder, with the scenes it is drawn from."""
+    from geossl_data.sampling.looks import choose_looks
+    from geossl_data.sampling.pool import make_pool
+    from geossl_data.sampling.splits import SplitRule
+    from geossl_data.scenes.area import area_of
+    from geossl_data.scenes.store import read_scenes
+    from geossl_data.tiles.rasters import Rasters
+
+    fetched, sites = recipe_of(folder).fetch or FetchOptions(), _sites_of(folder)
+    pairs = tables.read_table(folder / PAIRS, Pair)
+    with progress("reading scenes") as task:
+        scenes = read_scenes(folder / SCENES)
+        task.advance()
+    inside = area_of(options.bbox, options.area)
+    if inside is None and sites is None:
+        inside = searched_area(folder, fetched)
+    with Rasters(access=access_to(folder)) as rasters:
+        s2_ids = {s2_id for pair in pairs for s2_id in pair.s2_ids}
+        scenes, unreadable = _with_grids(rasters, scenes, s2_ids, progress)
+        strata = strata_for(folder, options, inside, rasters)
+        with progress("finding candidates") as task:
+            pool = make_pool(
+                scenes,
+                pairs,
+                choose=partial(
+                    choose_looks,
+                    options.looks,
+                    cloud={scene.id: scene.cloud_percent for scene in scenes if scene.sensor == "s2"},
+                    tie=fetched.tie,
+                    dates=options.dates,
+                    least=options.least_dates,
+                    most=options.most_looks,
+                    years_apart=options.years_apart,
+                    same_orbit=options.looks_orbit == "same",
+                ),
+                rule=SplitRule(block_km=options.block_km, val=options.val, test=options.test, seed=options.seed),
+                size=options.size,
+                strata=strata,
+                land_km2=_land_km2(inside, strata) if sites is None else None,
+                surface=options.surface,
+                buffer_km=options.buffer_km,
+                area=inside,
+                sites=sites,
+            )
+            task.advance(note=f"{len(pool)} places")
+    return _Drawable(pool=pool, scenes=scenes, unreadable=unreadable)
+
+
+def _land_km2(area: "BaseGeometry | None", strata: Any) -> dict[str, float] | None:
+    """Land of the area that was asked for, by stratum; None where no area bounds it."""
+    from geossl_data.sampling.anywhere import land_area_km2
+
+    return None if area is None else land_area_km2(area, strata)
 
 
 def _with_grids(
-    folder: Path, scenes: Sequence[Scene], s2_ids: set[str], progress: Progress
+    rasters: "Rasters", scenes: Sequence[Scene], s2_ids: set[str], progress: Progress
 ) -> tuple[list[Scene], list[Skipped]]:
     """The scenes with a pixel grid for every Sentinel-2 band, read from the files where the catalog states none."""
-    from geossl_data.tiles.rasters import Rasters
 
     def incomplete(scene: Scene) -> bool:
         return scene.id in s2_ids and not all(band in scene.grids for band in S2_BANDS if band in scene.hrefs)
@@ -109,7 +229,7 @@ def _with_grids(
         return list(scenes), []
     filled: dict[str, Scene] = {}
     skipped: list[Skipped] = []
-    with Rasters(access=access_to(folder)) as rasters, progress("reading headers", total=len(missing)) as task:
+    with progress("reading headers", total=len(missing)) as task:
         for scene in missing:
             grids = dict(scene.grids)
             try:
@@ -128,27 +248,173 @@ def _with_grids(
     return [filled.get(scene.id, scene) for scene in scenes], skipped
 
 
+# ------------------------------------------------------------------------------------------------ the draw
+
+
+def _draws_by_measure(options: SampleOptions) -> bool:
+    """Whether what is drawn depends on what is measured, so that every candidate has to be."""
+    strategies = {options.strategy, *options.shares}
+    return bool(strategies & set(MEASURED_STRATEGIES)) or options.weight_by in MEASURED_WEIGHTS
+
+
+def _sensors(options: SampleOptions) -> str | None:
+    """With which sensors to measure change; None where nothing is measured."""
+    if options.measure == "off" and _draws_by_measure(options):
+        raise SamplingError(f"--strategy {options.strategy} and --weight-by {options.weight_by} need --measure")
+    if options.measure == "auto":
+        return "both" if _draws_by_measure(options) or options.looks == "long" else None
+    return None if options.measure == "off" else options.measure
+
+
+def _measured(
+    folder: Path,
+    options: SampleOptions,
+    drawable: _Drawable,
+    rows: Sequence[int],
+    workers: int,
+    fresh: bool,
+    progress: Progress,
+) -> "tuple[Measures, list[Skipped]]":
+    """What is measured of some candidates of the pool, in the order of `rows`."""
+    from geossl_data.pipeline._measure import measure
+
+    return measure(
+        folder,
+        [drawable.pool.candidates[row] for row in rows],
+        drawable.scenes,
+        sensors=_sensors(options) or "both",
+        size=options.size,
+        workers=workers,
+        fresh=fresh,
+        progress=progress,
+    )
+
+
+def _weight(options: SampleOptions, pool: "Pool", measured: "Measures | None") -> NDArray[np.float64] | None:
+    """The relative chance of each candidate that --weight-by asks for; None where all are alike."""
+    if options.weight_by == "none":
+        return None
+    if options.weight_by in MEASURED_WEIGHTS:
+        assert measured is not None
+        values = measured.change if options.weight_by == "change" else measured.entropy
+    else:
+        from geossl_data.sampling.layers import values_of
+
+        values = values_of(options.weight_by)(pool.lon, pool.lat)
+    weight = finite_or_zero(values)
+    if not (weight > 0).any():
+        raise SamplingError(f"--weight-by {options.weight_by}: no candidate place has a weight above 0")
+    return weight
+
+
+def _draw(
+    options: SampleOptions,
+    strategy: str,
+    pool: "Pool",
+    measured: "Measures | None",
+    *,
+    at_most: bool = False,
+    share: NDArray[np.float64] | None = None,
+) -> "Drawn":
+    from geossl_data.sampling.draw import draw, ground_of
+
+    ground = ground_of(
+        pool,
+        rules=rules_for(options.model_copy(update={"strategy": strategy})),
+        min_distance_km=options.min_distance_km,
+        weight=_weight(options, pool, measured),
+        measures=measured,
+        share=share,
+    )
+    return draw(
+        pool,
+        ground,
+        strategy=strategy,
+        count=options.count,
+        at_most=at_most,
+        seed=options.seed,
+        measures=measured,
+    )
+
+
+def _with_measures(
+    folder: Path,
+    options: SampleOptions,
+    drawable: _Drawable,
+    drawn: "Drawn",
+    workers: int,
+    fresh: bool,
+    progress: Progress,
+) -> "tuple[Drawn, list[Skipped]]":
+    """The same draw with the change of its places noted."""
+    from geossl_data.sampling.draw import with_measures
+
+    row_of = {candidate.place: row for row, candidate in enumerate(drawable.pool.candidates)}
+    rows = [row_of[one.place] for one in drawn.samples]
+    measured, skipped = _measured(folder, options, drawable, rows, workers, fresh, progress)
+    samples = [with_measures(one, measured, number) for number, one in enumerate(drawn.samples)]
+    return replace(drawn, samples=samples), skipped
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def _write_rejected(path: Path, pool: "Pool") -> None:
+    """The ground that could not be drawn, as a table with a row per square."""
+    from geossl_data.records import RejectedSquare
+
+    gone = pool.rejected
+    rows = [
+        RejectedSquare(lon=lon, lat=lat, stratum=stratum, reason=reason)
+        for lon, lat, stratum, reason in zip(
+            gone.lon.tolist(), gone.lat.tolist(), gone.stratum.tolist(), gone.reason.tolist(), strict=True
+        )
+    ]
+    tables.write_table(path, rows, RejectedSquare)
+
+
+def _footprint(drawn: Sample) -> Any:
+    return square_lonlat(drawn.place.epsg, drawn.place.x, drawn.place.y, drawn.place.side_m)
+
+
 def _sample_report(folder: Path, *, fresh: bool) -> Report:
     notes = tables.read_metadata(folder / SAMPLES)
     samples = tables.read_table(folder / SAMPLES, Sample)
     drawn = Counter(row.stratum for row in samples)
     splits = Counter(row.split for row in samples)
-    rows = [(name, str(available), str(drawn[name])) for name, available in notes["available"].items()]
-    facts = {
+    facts: dict[str, Any] = {
         "candidate places": notes["n_candidates"],
         "places drawn": len(samples),
         "looks": sum(len(row.looks) for row in samples),
         "train / val / test": per_split(splits),
     }
-    if notes["n_without_looks"]:
-        facts["without the dates"] = notes["n_without_looks"]
-    if notes["n_in_buffer"]:
-        facts["in the buffer between splits"] = notes["n_in_buffer"]
+    for name, text in (
+        ("n_without_pair", "squares without a pair"),
+        ("n_without_looks", "without the dates"),
+        ("n_at_sea", "at sea"),
+        ("n_in_buffer", "in the buffer between splits"),
+    ):
+        if notes.get(name):
+            facts[text] = notes[name]
+    scores = [row.change_score for row in samples if row.change_score is not None]
+    if scores:
+        facts["change score"] = f"median {np.median(scores):.2f}, highest {max(scores):.2f}, of {len(scores):,} places"
+    short = short_strata(notes["target"], drawn)
+    if short:
+        facts["below half their target"] = ", ".join(short[:8]) + (" …" if len(short) > 8 else "")
+    names = sorted({*notes["available"], *notes["target"]})
+    rows = [
+        (name, f"{notes['available'].get(name, 0):,}", f"{notes['target'].get(name, 0):,}", f"{drawn[name]:,}")
+        for name in names
+    ]
+    header: tuple[str, ...] = ("stratum", "candidates", "target", "drawn")
+    if not notes["target"]:
+        header, rows = (*header[:2], header[3]), [(*row[:2], row[3]) for row in rows]  # type: ignore[misc]
     return Report(
         stage="sample",
         fresh=fresh,
         facts=facts,
         skipped=skipped_counts(folder, "sample"),
-        table=(("stratum", "candidates", "drawn"), *rows),
+        table=(header, *rows),
         hints=("geossl shard",),
     )

@@ -108,6 +108,7 @@ def shard(
         catalog_base=None if "://" in base or not base else base,
         access=access_to(folder),
     )
+    drawn_with = recipe.places if recipe.fetch is not None and recipe.fetch.places else recipe.sample
     with working_on(folder, options):
         plans = plan_shards(samples, shard_mb=options.shard_mb, seed=recipe.sample.seed if recipe.sample else 0)
         reports = write_shards(
@@ -128,7 +129,11 @@ def shard(
             raise EmptyResultError(f"all {len(samples)} samples were skipped, most for {common}: {detail}")
         write_text(folder / LICENCE, licence_text(entries))
         notes = manifest_notes(
-            reports, fingerprint=fingerprint, codec=options.codec, label_names=_label_names(folder / SCENES)
+            reports,
+            fingerprint=fingerprint,
+            codec=options.codec,
+            label_names=_label_names(folder / SCENES),
+            buffer_km=drawn_with.buffer_km if drawn_with else 0.0,
         )
         write_manifest(folder / MANIFEST, entries, notes)
     return _shard_report(folder, fresh=True)
@@ -171,6 +176,15 @@ def _shard_report(folder: Path, *, fresh: bool) -> Report:
         skipped=skipped_counts(folder, "shard"),
         hints=("geossl verify", "geossl pretrain"),
     )
+
+
+def nearest_splits(folder: Path) -> dict[str, float]:
+    """Smallest distance in km between places of two splits, as in `train–test`."""
+    from geossl_data.shards.manifest import read_manifest
+    from geossl_data.shards.verify import nearest_splits_km
+
+    found = nearest_splits_km(read_manifest(folder / MANIFEST))
+    return {f"{one}–{other}": km for (one, other), km in found.items()}
 
 
 def verify(folder: Path, *, deep: bool = False, progress: Progress = silent) -> "list[Finding]":

@@ -19,10 +19,12 @@ from geossl_data.errors import SamplingError
 from geossl_data.grid import (
     Bounds,
     Grid,
-    cell_name,
+    cell_names,
+    cells,
     common_bounds,
     from_lonlat,
     square_lonlat,
+    squares_lonlat,
     to_lonlat,
     utm_epsg,
 )
@@ -43,7 +45,7 @@ _ON_GRID = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A place and the pairs that cover it: for each Sentinel-2 scene the best-ranked one, in time order.
+    """A place and the pairs that cover it, in time order: the best-ranked of each Sentinel-2 scene and radar orbit.
 
     Each pair names only the frames and parts that the place needs, the one that covers most of it first.
     """
@@ -163,61 +165,88 @@ def _tile_of(scene: Scene) -> TileGrid | str:
     return tile_grid(grids) if len(grids) == len(S2_BANDS) else "no UTM pixel grid is known for every band"
 
 
-def find_candidates(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """The ground that scenes show, in squares of one size."""
+
+    candidates: list[Candidate]
+    """The squares that a pair covers fully, in an order that depends only on their position."""
+    skipped: list[Skipped]
+    """The scenes that give none."""
+    bare_lon: NDArray[np.float64]
+    bare_lat: NDArray[np.float64]
+    """Centres of the squares of the same tiles that no pair covers, degrees."""
+    largest_px: int
+    """Side of the largest square that fits a tile, in 10 m pixels."""
+
+
+def survey(
     scenes: Sequence[Scene], pairs: Sequence[Pair], size_px: int, *, area: "BaseGeometry | None" = None
-) -> tuple[list[Candidate], list[Skipped], int]:
-    """Every candidate place of `size_px` 10 m pixels, the scenes that give none, and the largest side that fits.
+) -> Survey:
+    """Every square of `size_px` 10 m pixels on the tiles of the pairs, those that a pair covers and the others.
 
     scenes: both sensors; a Sentinel-2 scene needs `grids` for its bands. area: longitude/latitude; only places whose
-    centre lies in it. The order of candidates depends only on their position. A place seen on two overlapping tiles
-    appears once per tile.
+    centre lies in it. A place seen on two overlapping tiles appears once per tile.
     """
     by_id = {scene.id: scene for scene in scenes}
     tiles, skipped = _by_tile(pairs, by_id)
     candidates: list[Candidate] = []
+    bare: list[Place] = []
     for tile, of_tile in tiles.items():
         places = _places(tile, corners(tile.bounds, size_px * 10.0), size_px)
         within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
         chosen = [place for place, is_inside in zip(places, within, strict=True) if is_inside]
-        covering = _covering(chosen, of_tile, by_id)
-        candidates += [
-            Candidate(place=place, pairs=found) for place, found in zip(chosen, covering, strict=True) if found
-        ]
-    return candidates, skipped, max((tile.side_px for tile in tiles), default=0)
+        for place, found in zip(chosen, _covering(chosen, of_tile, by_id), strict=True):
+            if found:
+                candidates.append(Candidate(place=place, pairs=found))
+            else:
+                bare.append(place)
+    return Survey(
+        candidates=candidates,
+        skipped=skipped,
+        bare_lon=np.array([place.lon for place in bare], dtype=np.float64),
+        bare_lat=np.array([place.lat for place in bare], dtype=np.float64),
+        largest_px=max((tile.side_px for tile in tiles), default=0),
+    )
+
+
+def find_candidates(
+    scenes: Sequence[Scene], pairs: Sequence[Pair], size_px: int, *, area: "BaseGeometry | None" = None
+) -> tuple[list[Candidate], list[Skipped], int]:
+    """The candidates of a `survey`, the scenes that give none, and the largest side that fits."""
+    found = survey(scenes, pairs, size_px, area=area)
+    return found.candidates, found.skipped, found.largest_px
 
 
 def _places(tile: TileGrid, corners: NDArray[np.float64], size_px: int) -> list[Place]:
     """The places with these north-west corners, shape (n, 2), on a tile."""
     half = size_px * 5.0
     lons, lats = to_lonlat(tile.epsg, corners[:, 0] + half, corners[:, 1] - half)
+    names = cell_names(*cells(lons, lats, CELL_KM))
+    wrapped = (lons + 180.0) % 360.0 - 180.0
+    columns = (wrapped.tolist(), lats.tolist(), corners[:, 0].tolist(), corners[:, 1].tolist(), names.tolist())
     return [
-        Place(
-            lon=float((lon + 180.0) % 360.0 - 180.0),
-            lat=float(lat),
-            epsg=tile.epsg,
-            x=float(x),
-            y=float(y),
-            size_px=size_px,
-            cell=cell_name(float(lon), float(lat), CELL_KM),
-        )
-        for (x, y), lon, lat in zip(corners, lons, lats, strict=True)
+        Place(lon=lon, lat=lat, epsg=tile.epsg, x=x, y=y, size_px=size_px, cell=name)
+        for lon, lat, x, y, name in zip(*columns, strict=True)
     ]
 
 
 def _covering(places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, Scene]) -> list[tuple[Pair, ...]]:
     """For each place of a tile the pairs that cover it, with the frames it needs, in time order.
 
-    pairs: of that tile, sorted by Sentinel-2 scene and rank; of each Sentinel-2 scene the first that covers is taken.
+    pairs: of that tile, sorted by Sentinel-2 scene and rank; of each Sentinel-2 scene and Sentinel-1 orbit the first
+    that covers is taken, so that looks may keep to one orbit.
     """
-    squares = np.array([_inner_square(place) for place in places], dtype=object)
-    if not len(squares):
+    if not places:
         return []
+    squares = _inner_squares(places)
     coverage = Coverage(squares, by_id)
     covering: list[list[Pair]] = [[] for _ in places]
-    served: dict[str, NDArray[np.bool_]] = {}
+    served: dict[tuple[object, ...], NDArray[np.bool_]] = {}
     for pair in pairs:
         s2_ids, s1_ids = pair.s2_ids, pair.s1_ids
-        taken = served.setdefault(pair.s2_id, np.zeros(len(places), dtype=bool))
+        orbit = (pair.s2_id, pair.s1_relative_orbit, pair.s1_orbit_state)
+        taken = served.setdefault(orbit, np.zeros(len(places), dtype=bool))
         usable = ~taken & coverage.together(s2_ids)
         if not usable.any():
             continue
@@ -232,13 +261,15 @@ def _covering(places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, S
                 if needed not in reduced:
                     reduced[needed] = _with_only(pair, *needed, by_id)
             covering[index].append(reduced[needed])
-    return [tuple(sorted(found, key=lambda pair: (pair.s2_acquired, pair.s2_id))) for found in covering]
+    return [tuple(sorted(found, key=lambda pair: (pair.s2_acquired, pair.s2_id, pair.rank))) for found in covering]
 
 
-def _inner_square(place: Place) -> "BaseGeometry":
-    """A place without the margin that may stick out of a footprint, longitude/latitude."""
-    margin = FOOTPRINT_TOLERANCE * place.side_m
-    return square_lonlat(place.epsg, place.x + margin, place.y - margin, place.side_m - 2 * margin)
+def _inner_squares(places: Sequence[Place]) -> NDArray[np.object_]:
+    """Places of one zone and size without the margin that may stick out of a footprint, longitude/latitude."""
+    side_m = places[0].side_m
+    margin = FOOTPRINT_TOLERANCE * side_m
+    x, y = np.array([place.x for place in places]), np.array([place.y for place in places])
+    return squares_lonlat(places[0].epsg, x + margin, y - margin, side_m - 2 * margin)
 
 
 # ------------------------------------------------------------------------------------------------ sites

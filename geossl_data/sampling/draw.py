@@ -1,26 +1,31 @@
-"""Scenes and pairs → samples: candidates, splits, looks and a strategy put together."""
+"""A pool → samples: a strategy takes some of its places, each with its looks, chance, weight and split."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
 from geossl_data.records import Look, Pair, Place, Sample, Scene, Site, Skipped
-from geossl_data.sampling.candidates import Candidate, candidates_at, find_candidates
 from geossl_data.sampling.looks import Tie, choose_looks
+from geossl_data.sampling.pool import Pool, make_pool, pool_counts
 from geossl_data.sampling.splits import SplitRule
-from geossl_data.sampling.strata import stratum
-from geossl_data.sampling.strategies import POWERS, STRATEGIES, Ground, IntArray, Strategy
+from geossl_data.sampling.strategies import POWERS, STRATEGIES, Draw, Ground, Rules, Strategy, ground_shares
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
+    from geossl_data.sampling.measures import Measures
+    from geossl_data.sampling.strata import Strata
+
 DEFAULT_COUNT = 1000
 """Most places drawn when no count is asked for."""
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,7 @@ class Drawn:
 
     samples: list[Sample]
     skipped: list[Skipped]
+    """Scenes and sites that gave no candidate, and sites too close to another."""
     n_candidates: int
     """Places of the size asked for that at least one pair covers fully; of sites, those that became places."""
     n_without_looks: int
@@ -37,6 +43,8 @@ class Drawn:
     """Candidates left out because a block of another split is near."""
     available: dict[str, int] = field(default_factory=dict)
     """Stratum → candidates that could be drawn."""
+    target: dict[str, int] = field(default_factory=dict)
+    """Stratum → places it was meant to get, before it was known what it can give; empty for a strategy without."""
 
 
 def sample_key(place: Place, looks: Sequence[Look]) -> str:
@@ -44,6 +52,88 @@ def sample_key(place: Place, looks: Sequence[Look]) -> str:
     position = f"{place.epsg}/{place.x:.3f}/{place.y:.3f}/{place.size_px}"
     digest = hashlib.sha256(position.encode()).hexdigest()[:6]
     return f"{place.cell}_{looks[0].acquired:%Y%m%dT%H%M%S}_{digest}"
+
+
+def ground_of(
+    pool: Pool,
+    *,
+    rules: Rules | None = None,
+    min_distance_km: float = 0.0,
+    weight: FloatArray | None = None,
+    measures: "Measures | None" = None,
+    share: FloatArray | None = None,
+) -> Ground:
+    """What a strategy sees of a pool: positions, strata, and what was measured.
+
+    weight, measures: of each candidate of the pool, in its order. share: `ground_shares` of the same pool, to spare
+    working them out again. Strata count with the ground that the pool knows of.
+    """
+    places = [candidate.place for candidate in pool.candidates]
+    return Ground(
+        lon=pool.lon,
+        lat=pool.lat,
+        epsg=np.array([place.epsg for place in places], dtype=np.int64),
+        x=np.array([place.x for place in places], dtype=np.float64),
+        y=np.array([place.y for place in places], dtype=np.float64),
+        side_m=pool.size_px * 10.0,
+        stratum=pool.stratum,
+        min_distance_km=min_distance_km,
+        weight=weight,
+        change=None if measures is None else measures.change,
+        features=None if measures is None else measures.features,
+        rules=replace(rules or Rules(), ground_km2=pool.ground_km2),
+        share=share,
+    )
+
+
+def draw(
+    pool: Pool,
+    ground: Ground,
+    *,
+    strategy: str | Strategy = "geography",
+    count: int | None = None,
+    at_most: bool = False,
+    seed: int = 0,
+    measures: "Measures | None" = None,
+) -> Drawn:
+    """Draw `count` places of a pool.
+
+    ground: of `ground_of`. strategy: a name in STRATEGIES or a callable of the same signature. count: None takes all
+    there are, up to DEFAULT_COUNT (of places drawn beforehand, all). at_most: fewer will do.
+    measures: of each candidate, noted in the samples.
+    The inclusion probability of a place drawn beforehand is multiplied by that of this draw. The result depends on the
+    arguments alone. Raises SamplingError when fewer than `count` can be drawn.
+    """
+    must = None if at_most else count
+    if must is not None and must > len(pool):
+        raise SamplingError(
+            f"asked for {must} places of {pool.size_px} px, but only {len(pool)} candidates can be drawn "
+            f"({pool_counts(pool)}); lower --count or --size, or fetch more scenes"
+        )
+    chosen = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
+    wanted = min(count or (len(pool) if pool.is_of_sites else DEFAULT_COUNT), len(pool))
+    taken = chosen(ground, wanted, rng=np.random.default_rng((seed, 0x5A)))
+    least_km = max(ground.min_distance_km, pool.size_px / 100)
+    if must is not None and len(taken.indices) < must:
+        raise SamplingError(
+            f"asked for {must} places, but only {len(taken.indices)} of {len(pool)} candidates fit side by side at "
+            f"least {least_km:g} km apart or have a chance in this strategy; lower --count or --min-distance-km"
+        )
+    if not len(taken.indices):
+        raise SamplingError(f"strategy {strategy} takes none of {len(pool)} candidates")
+    skipped = list(pool.skipped)
+    if pool.is_of_sites and count is None:
+        skipped += _too_close(pool, taken, least_km)
+    name = strategy if isinstance(strategy, str) else getattr(strategy, "__name__", "own")
+    return Drawn(
+        samples=_samples(pool, ground, taken, name, measures),
+        skipped=skipped,
+        n_candidates=pool.n_candidates,
+        n_without_looks=pool.n_rejected("no-dates"),
+        n_in_buffer=pool.n_rejected("buffer"),
+        available=pool.available,
+        target=dict(taken.target),
+    )
 
 
 def draw_samples(
@@ -55,6 +145,7 @@ def draw_samples(
     looks: str = "single",
     tie: Tie = "clearest",
     size: int = 264,
+    strata: "Strata | None" = None,
     allocation: str = "sqrt",
     min_distance_km: float = 0.0,
     block_km: float = 10.0,
@@ -67,134 +158,79 @@ def draw_samples(
 ) -> Drawn:
     """Draw `count` places of `size` 10 m pixels among the pairs, with their looks, strata, weights and splits.
 
-    scenes: both sensors, the Sentinel-2 ones with pixel grids. strategy: a name in STRATEGIES or a callable of the
-    same signature. count: None takes all there are, up to DEFAULT_COUNT. tie: which of several pairs a look takes.
-    area: longitude/latitude; only places whose centre lies in it. sites: places drawn beforehand, of that size; only
-    these are candidates, then None takes all of them, each keeps its stratum, block and split, and its inclusion
-    probability is multiplied by that of this draw. The result depends on the arguments and the seed alone.
+    `make_pool` and `draw` in one, for strategies that need nothing measured; see there for the arguments.
+    looks, tie: the look rule and which of several pairs it takes, see `looks`.
     Raises SamplingError when no place fits or fewer than `count` can be drawn.
     """
-    found, skipped = (
-        _squares(scenes, pairs, size, area) if sites is None else _at_sites(sites, scenes, pairs, size, area)
-    )
     cloud = {scene.id: scene.cloud_percent for scene in scenes if scene.sensor == "s2"}
-    with_looks = [(candidate, choose_looks(looks, candidate.pairs, cloud, tie)) for candidate in found]
-    eligible = [(candidate, chosen) for candidate, chosen in with_looks if chosen]
-    if not eligible:
-        raise SamplingError(f"none of {len(found)} candidate places has the dates that --looks {looks} needs")
-    rule = SplitRule(block_km=block_km, val=val, test=test, seed=seed)
-    kept = [
-        (candidate, chosen)
-        for candidate, chosen in eligible
-        if candidate.site is not None
-        or buffer_km == 0
-        or not rule.near_other_split(candidate.place.lon, candidate.place.lat, buffer_km)
-    ]
-    if count is not None and count > len(kept):
-        raise SamplingError(
-            f"asked for {count} places of {size} px, but only {len(kept)} candidates can be drawn "
-            f"({len(found)} found, {len(found) - len(eligible)} without the dates, {len(eligible) - len(kept)} in the "
-            f"buffer between splits); lower --count or --size, or fetch more scenes"
-        )
-    ground = _ground([candidate for candidate, _ in kept], size, min_distance_km, POWERS[allocation])
-    chosen_strategy = STRATEGIES[strategy] if isinstance(strategy, str) else strategy
-    wanted = min(count or (DEFAULT_COUNT if sites is None else len(kept)), len(kept))
-    draw = chosen_strategy(ground, wanted, rng=np.random.default_rng((seed, 0x5A)))
-    if count is not None and len(draw.indices) < count:
-        raise SamplingError(
-            f"asked for {count} places, but only {len(draw.indices)} of {len(kept)} candidates fit side by side at "
-            f"least {max(min_distance_km, size / 100):g} km apart; lower --count or --min-distance-km"
-        )
-    if sites is not None and count is None:
-        skipped += _too_close([candidate for candidate, _ in kept], draw.indices, max(min_distance_km, size / 100))
-    drawn_before = [site.inclusion_probability if (site := kept[int(i)][0].site) else 1.0 for i in draw.indices]
-    chances = draw.inclusion_probability * np.array(drawn_before)
-    inverse = 1.0 / chances
-    samples = [
-        _sample(
-            *kept[int(index)], name=ground.stratum[int(index)], chance=float(chance), weight=float(weight), rule=rule
-        )
-        for index, chance, weight in zip(draw.indices, chances, inverse / inverse.mean(), strict=True)
-    ]
-    return Drawn(
-        samples=sorted(samples, key=lambda sample: sample.key),
-        skipped=skipped,
-        n_candidates=len(found),
-        n_without_looks=len(found) - len(eligible),
-        n_in_buffer=len(eligible) - len(kept),
-        available=dict(sorted(Counter(ground.stratum).items())),
+    pool = make_pool(
+        scenes,
+        pairs,
+        choose=partial(_choose, looks, cloud, tie),
+        rule=SplitRule(block_km=block_km, val=val, test=test, seed=seed),
+        size=size,
+        strata=strata,
+        buffer_km=buffer_km,
+        area=area,
+        sites=sites,
     )
+    ground = ground_of(pool, rules=Rules(power=POWERS[allocation]), min_distance_km=min_distance_km)
+    return draw(pool, ground, strategy=strategy, count=count, seed=seed)
 
 
-def _squares(
-    scenes: Sequence[Scene], pairs: Sequence[Pair], size: int, area: "BaseGeometry | None"
-) -> tuple[list[Candidate], list[Skipped]]:
-    """All squares as candidates, and the scenes that give none; SamplingError where no square fits."""
-    found, skipped, largest_px = find_candidates(scenes, pairs, size, area=area)
-    if not found:
-        where = "" if area is None else " inside the area"
-        hint = f"the largest side that fits a scene is {largest_px} px" if largest_px else _first_reason(skipped)
-        raise SamplingError(f"no pair covers a place of {size} px ({size / 100:g} km) fully{where}; {hint}")
-    return found, skipped
+def _choose(rule: str, cloud: dict[str, float | None], tie: Tie, pairs: Sequence[Pair]) -> tuple[Look, ...]:
+    return choose_looks(rule, pairs, cloud, tie)
 
 
-def _at_sites(
-    sites: Sequence[Site], scenes: Sequence[Scene], pairs: Sequence[Pair], size: int, area: "BaseGeometry | None"
-) -> tuple[list[Candidate], list[Skipped]]:
-    """The sites as candidates, and those given up; SamplingError where the size differs or none has a pair."""
-    other = next((site.size_px for site in sites if site.size_px != size), None)
-    if other is not None:
-        raise SamplingError(
-            f"the places drawn beforehand are {other} px wide, {size} px asked for; give --size {other}"
-        )
-    found, skipped = candidates_at(sites, scenes, pairs, area=area)
-    if not found:
-        raise SamplingError(f"none of {len(sites)} places drawn beforehand has a pair; {_first_reason(skipped)}")
-    return found, skipped
-
-
-def _too_close(candidates: Sequence[Candidate], drawn: IntArray, least_km: float) -> list[Skipped]:
+def _too_close(pool: Pool, taken: Draw, least_km: float) -> list[Skipped]:
     """The sites that were not drawn although all were wanted: too close to one that was."""
-    missing = sorted(set(range(len(candidates))) - set(drawn.tolist()))
-    left_out = [site for number in missing if (site := candidates[number].site) is not None]
+    missing = sorted(set(range(len(pool))) - set(taken.indices.tolist()))
+    left_out = [site for number in missing if (site := pool.candidates[number].site) is not None]
     detail = f"another place lies on it or nearer than {least_km:g} km"
     return [Skipped(stage="sample", id=site.key, reason="too-close", detail=detail) for site in left_out]
 
 
-def _first_reason(skipped: Sequence[Skipped]) -> str:
-    return f"{skipped[0].id}: {skipped[0].detail}" if skipped else "fetch more scenes or widen --max-gap"
+def _samples(pool: Pool, ground: Ground, taken: Draw, strategy: str, measures: "Measures | None") -> list[Sample]:
+    """The places taken as samples, sorted by key.
+
+    Ground that several tiles show has several candidates, each with its part of the chance: a place stands for its
+    share of the ground over its chance.
+    """
+    sites = [pool.candidates[int(index)].site for index in taken.indices]
+    chances = taken.inclusion_probability * np.array([site.inclusion_probability if site else 1.0 for site in sites])
+    shares = ground_shares(ground) if ground.share is None else ground.share
+    inverse = shares[taken.indices] / chances
+    weights = inverse / inverse.mean()
+    drawn_by = np.full(len(taken.indices), strategy) if taken.drawn_by is None else taken.drawn_by
+    samples = []
+    for row, index in enumerate(taken.indices.tolist()):
+        place, looks, site = pool.candidates[index].place, pool.looks[index], sites[row]
+        block = site.block if site else pool.rule.block(place.lon, place.lat)
+        sample = Sample(
+            key=sample_key(place, looks),
+            place=place,
+            looks=looks,
+            stratum=str(pool.stratum[index]),
+            weight=float(weights[row]),
+            inclusion_probability=float(chances[row]),
+            split=site.split if site else pool.rule.split(block),
+            block=block,
+            drawn_by=str(drawn_by[row]),
+        )
+        samples.append(sample if measures is None else with_measures(sample, measures, index))
+    return sorted(samples, key=lambda sample: sample.key)
 
 
-def _ground(candidates: Sequence[Candidate], size: int, min_distance_km: float, power: float) -> Ground:
-    places = [candidate.place for candidate in candidates]
-    return Ground(
-        lon=np.array([place.lon for place in places]),
-        lat=np.array([place.lat for place in places]),
-        epsg=np.array([place.epsg for place in places], dtype=np.int64),
-        x=np.array([place.x for place in places]),
-        y=np.array([place.y for place in places]),
-        side_m=size * 10.0,
-        stratum=[
-            candidate.site.stratum if candidate.site else stratum(candidate.place.lon, candidate.place.lat)
-            for candidate in candidates
-        ],
-        min_distance_km=min_distance_km,
-        power=power,
-    )
+def with_measures(sample: Sample, measures: "Measures", row: int) -> Sample:
+    """The sample with what was measured of one candidate."""
 
+    def known(values: FloatArray) -> float | None:
+        return float(values[row]) if np.isfinite(values[row]) else None
 
-def _sample(
-    candidate: Candidate, looks: tuple[Look, ...], *, name: str, chance: float, weight: float, rule: SplitRule
-) -> Sample:
-    place, site = candidate.place, candidate.site
-    block = site.block if site else rule.block(place.lon, place.lat)
-    return Sample(
-        key=sample_key(place, looks),
-        place=place,
-        looks=looks,
-        stratum=name,
-        weight=weight,
-        inclusion_probability=chance,
-        split=site.split if site else rule.split(block),
-        block=block,
+    return replace(
+        sample,
+        change_score=known(measures.change),
+        change_score_s2=known(measures.change_s2),
+        change_score_s1=known(measures.change_s1),
+        spectral_entropy=known(measures.entropy),
     )

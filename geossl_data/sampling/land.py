@@ -28,6 +28,8 @@ _LEAST_FILLED = 0.3
 """And one that fills less of the box around it, so that few points are drawn in vain."""
 _SMALLEST_DEGREES = 0.1
 """A piece is not divided below this."""
+_ROOT = 1.324717957244746
+"""The real root of x³ = x + 1."""
 
 FloatArray = NDArray[np.float64]
 
@@ -96,6 +98,22 @@ def land_polygons() -> NDArray[np.object_]:
     return np.asarray(shapely.from_ragged_array(shapely.GeometryType.POLYGON, points, offsets))
 
 
+def is_land(lon: FloatArray, lat: FloatArray) -> NDArray[np.bool_]:
+    """Which points in degrees, shape (n,), lie on land; whole turns of longitude do not matter."""
+    import shapely
+
+    return np.asarray(shapely.contains_xy(_all_land(), (lon + 180.0) % 360.0 - 180.0, lat), dtype=bool)
+
+
+@lru_cache(maxsize=1)
+def _all_land() -> "BaseGeometry":
+    import shapely
+
+    land = shapely.multipolygons(land_polygons())
+    shapely.prepare(land)
+    return land
+
+
 def land_pieces(area: "BaseGeometry | None" = None) -> Pieces:
     """The land that Sentinel-2 observes, in pieces; only what lies in `area` where one is given.
 
@@ -108,48 +126,48 @@ def land_pieces(area: "BaseGeometry | None" = None) -> Pieces:
 def _all_pieces() -> Pieces:
     import shapely
 
-    land = shapely.multipolygons(land_polygons())
-    found: list[Any] = []
-    for south in np.arange(-90.0, 90.0, BAND_DEGREES):
-        low, high = max(float(south), SOUTHERNMOST), min(float(south) + BAND_DEGREES, NORTHERNMOST)
-        if low < high:
-            belt = shapely.intersection(land, shapely.box(-180.0, low, 180.0, high))
-            for west in np.arange(-180.0, 180.0, SECTOR_DEGREES):
-                found += _divided(shapely.intersection(belt, shapely.box(west, low, west + SECTOR_DEGREES, high)))
-    return _pieces(found)
+    land = land_polygons()
+    shapely.prepare(land)
+    souths = np.maximum(np.arange(-90.0, 90.0, BAND_DEGREES), SOUTHERNMOST)
+    norths = np.minimum(np.arange(-90.0, 90.0, BAND_DEGREES) + BAND_DEGREES, NORTHERNMOST)
+    some = souths < norths
+    wests = np.arange(-180.0, 180.0, SECTOR_DEGREES)
+    south, west = (edges.ravel() for edges in np.meshgrid(souths[some], wests, indexing="ij"))
+    north = np.repeat(norths[some], len(wests))
+    cells = shapely.box(west, south, west + SECTOR_DEGREES, north)
+    cell, polygon = shapely.STRtree(land).query(cells, predicate="intersects")
+    return _pieces(_divided(shapely.intersection(land[polygon], cells[cell])))
 
 
-def _divided(shape: Any) -> list[Any]:
-    """The polygons of a shape, halved along the longer side until each has few vertices and fills much of its box."""
+def _divided(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """The polygons of shapes, halved along the longer side until each has few vertices and fills much of its box."""
     import shapely
 
-    found: list[Any] = []
-    for part in shapely.get_parts(shape):
-        if part.geom_type != "Polygon" or not part.area > 0:
-            continue
-        west, south, east, north = part.bounds
+    found: list[NDArray[np.object_]] = []
+    parts = shapes
+    while len(parts):
+        parts = shapely.get_parts(parts)
+        parts = parts[(shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & (shapely.area(parts) > 0)]
+        west, south, east, north = shapely.bounds(parts).reshape(-1, 4).T
         width, height = east - west, north - south
-        is_simple = shapely.get_num_coordinates(part) <= _MOST_VERTICES and part.area >= _LEAST_FILLED * width * height
-        if is_simple or max(width, height) < _SMALLEST_DEGREES:
-            found.append(part)
-            continue
-        if width > height:
-            middle = (west + east) / 2
-            halves = ((west, south, middle, north), (middle, south, east, north))
-        else:
-            middle = (south + north) / 2
-            halves = ((west, south, east, middle), (west, middle, east, north))
-        for half in halves:
-            # Not clip_by_rect, though faster: it gives some boxes wholly to land that lies wholly beside them.
-            found += _divided(shapely.intersection(part, shapely.box(*half)))
-    return found
+        is_simple = shapely.get_num_coordinates(parts) <= _MOST_VERTICES
+        is_simple &= shapely.area(parts) >= _LEAST_FILLED * width * height
+        is_simple |= np.maximum(width, height) < _SMALLEST_DEGREES
+        found.append(parts[is_simple])
+        parts, west, south, east, north = (values[~is_simple] for values in (parts, west, south, east, north))
+        is_wide = east - west > north - south
+        x, y = np.where(is_wide, (west + east) / 2, east), np.where(is_wide, north, (south + north) / 2)
+        # Not clip_by_rect, though faster: it gives some boxes wholly to land that lies wholly beside them.
+        first = shapely.intersection(parts, shapely.box(west, south, x, y))
+        x, y = np.where(is_wide, x, west), np.where(is_wide, south, y)
+        parts = np.concatenate([first, shapely.intersection(parts, shapely.box(x, y, east, north))])
+    return np.concatenate(found) if found else shapes[:0]
 
 
-def _pieces(polygons: list[Any]) -> Pieces:
+def _pieces(shapes: NDArray[np.object_]) -> Pieces:
     import shapely
 
-    shapes = np.empty(len(polygons), dtype=object)
-    shapes[:] = polygons
+    shapes = shapes.copy()
     west, south, east, north = shapely.bounds(shapes).reshape(-1, 4).T
     km2 = area_km2(shapes)
     names = [stratum(lon, lat) for lon, lat in zip((west + east) / 2, (south + north) / 2, strict=True)]
@@ -163,20 +181,48 @@ def _pieces(polygons: list[Any]) -> Pieces:
 def _clipped(pieces: Pieces, area: "BaseGeometry") -> Pieces:
     """What of the pieces lies in an area; longitudes that differ by whole turns are the same."""
     import shapely
-    from shapely import affinity
 
-    turned = [affinity.translate(area, xoff=turn) for turn in (-360.0, 0.0, 360.0)]
-    ground = shapely.intersection(shapely.union_all(turned), shapely.box(-180.0, -90.0, 180.0, 90.0))
+    ground = ground_of(area)
     boxes = shapely.box(pieces.west, pieces.south, pieces.east, pieces.north)
     shapely.prepare(ground)
     near = shapely.intersects(ground, boxes)
     boxes = boxes[near]
-    shapes = [box if shape is None else shape for box, shape in zip(boxes, pieces.shapes[near], strict=True)]
+    shapes = _whole(pieces.shapes[near], boxes)
     is_inside = shapely.covers(ground, boxes)
-    found: list[Any] = []
-    for shape, is_whole in zip(shapes, is_inside, strict=True):
-        found += [shape] if is_whole else _divided(shapely.intersection(shape, ground))
-    return _pieces(found)
+    return _pieces(np.concatenate([shapes[is_inside], _divided(shapely.intersection(shapes[~is_inside], ground))]))
+
+
+def ground_of(area: "BaseGeometry") -> "BaseGeometry":
+    """An area within ±180°; longitudes that differ by whole turns are the same."""
+    import shapely
+    from shapely import affinity
+
+    turned = [affinity.translate(area, xoff=turn) for turn in (-360.0, 0.0, 360.0)]
+    return shapely.intersection(shapely.union_all(turned), shapely.box(-180.0, -90.0, 180.0, 90.0))
+
+
+def _whole(shapes: NDArray[np.object_], boxes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """The land in boxes as polygons."""
+    is_box = np.array([shape is None for shape in shapes], dtype=bool)
+    return np.where(is_box, boxes, shapes)
+
+
+class LandMap:
+    """Tells which points lie on pieces of land."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        import shapely
+
+        boxes = shapely.box(pieces.west, pieces.south, pieces.east, pieces.north)
+        self._tree = shapely.STRtree(_whole(pieces.shapes, boxes))
+
+    def holds(self, lon: FloatArray, lat: FloatArray) -> NDArray[np.bool_]:
+        """Which points, degrees within ±180 and of shape (n,), lie on the land or on its edge."""
+        import shapely
+
+        found = np.zeros(len(lon), dtype=bool)
+        found[self._tree.query(shapely.points(lon, lat), predicate="intersects")[0]] = True
+        return found
 
 
 class LandPoints:
@@ -194,15 +240,29 @@ class LandPoints:
 
         Those on land are spread evenly over it; the others fell into a piece's box beside its polygon.
         """
+        # One step of the counter is four 64-bit words: one proposal.
+        return self._at(np.random.Generator(np.random.Philox(key=self._key, counter=first)).random((n, 4)))
+
+    def even(self, n: int) -> tuple[FloatArray, FloatArray, NDArray[np.int64], NDArray[np.bool_]]:
+        """As `take`, but `n` points that leave fewer gaps and clumps than chance would, to estimate areas with.
+
+        As many in each piece as its box is large, in it by the additive recurrence of Roberts (2018, "The unreasonable
+        effectiveness of quasirandom sequences"): multiples of the powers of the root of x³ = x + 1. Keys do not matter.
+        """
+        number = np.arange(n) + 0.5
+        return self._at(np.column_stack([number / n, number / _ROOT % 1.0, number / _ROOT**2 % 1.0]))
+
+    def _at(self, words: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.int64], NDArray[np.bool_]]:
+        """Points for numbers in [0, 1), shape (n, 3 or more): which piece, how far east, how far north."""
         import shapely
 
         pieces = self._pieces
-        # One step of the counter is four 64-bit words: one proposal.
-        words = np.random.Generator(np.random.Philox(key=self._key, counter=first)).random((n, 4))
         piece = np.searchsorted(self._ends, words[:, 0] * self._ends[-1], side="right").clip(0, len(pieces) - 1)
         lon = pieces.west[piece] + words[:, 1] * (pieces.east[piece] - pieces.west[piece])
         lat = np.degrees(np.arcsin(self._low[piece] + words[:, 2] * (self._high[piece] - self._low[piece])))
-        on_land = np.ones(n, dtype=bool)
+        on_land = np.ones(len(words), dtype=bool)
+        # Point by point in the order of the pieces, so that a piece is looked at while it is in the processor's cache.
         coast = np.flatnonzero(self._is_coast[piece])
+        coast = coast[np.argsort(piece[coast], kind="stable")]
         on_land[coast] = shapely.contains_xy(pieces.shapes[piece[coast]], lon[coast], lat[coast])
         return lon, lat, piece.astype(np.int64), on_land

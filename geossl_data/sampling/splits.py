@@ -7,8 +7,13 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from geossl_data.grid import EARTH_RADIUS_KM, cell, cell_name
-from geossl_data.records import Split
+import numpy as np
+from numpy.typing import NDArray
+
+from geossl_data.grid import EARTH_RADIUS_KM, cell_name, cells, named_cell
+from geossl_data.records import SPLITS, Split
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,25 +40,50 @@ class SplitRule:
         return "val" if draw < self.test + self.val else "train"
 
     def near_other_split(self, lon: float, lat: float, buffer_km: float) -> bool:
-        """True where a block of another split may lie within `buffer_km` of a point in degrees.
+        """True where a block of another split may lie within `buffer_km` of a point in degrees."""
+        return bool(self.near_other_splits(np.array([lon]), np.array([lat]), buffer_km)[0])
+
+    def near_other_splits(self, lon: FloatArray, lat: FloatArray, buffer_km: float) -> NDArray[np.bool_]:
+        """Near which points, in degrees and of shape (n,), a block of another split may lie, within `buffer_km`.
 
         Every block that meets the longitude/latitude box around the circle of that radius is asked, so the answer
         errs on the side of True. Two points of different splits for which it is False lie at least `buffer_km` apart.
         """
-        own = self.split(self.block(lon, lat))
-        reach = math.degrees(buffer_km / EARTH_RADIUS_KM)
-        south, north = max(lat - reach, -90.0), min(lat + reach, 90.0)
-        bulge = math.sin(math.radians(min(reach, 90.0))) / max(math.cos(math.radians(lat)), 1e-12)
-        east_reach = math.degrees(math.asin(bulge)) if bulge < 1 and abs(lat) + reach < 90 else 180.0
         row_degrees = math.degrees(self.block_km / EARTH_RADIUS_KM)
-        for row in range(math.floor(south / row_degrees), math.floor(north / row_degrees) + 1):
-            middle = min(max((row + 0.5) * row_degrees, -90.0), 90.0)
-            columns = max(1, math.ceil(2 * math.pi * EARTH_RADIUS_KM * math.cos(math.radians(middle)) / self.block_km))
-            width = 360.0 / columns
-            first = math.floor((lon - east_reach + 180.0) / width)
-            last = math.floor((lon + east_reach + 180.0) / width)
-            for column in range(first, min(last, first + columns - 1) + 1):
-                centre = (column + 0.5) * width - 180.0
-                if cell(centre, middle, self.block_km)[0] == row and self.split(self.block(centre, middle)) != own:
-                    return True
-        return False
+        reach = math.degrees(buffer_km / EARTH_RADIUS_KM)
+        south, north = np.maximum(lat - reach, -90.0), np.minimum(lat + reach, 90.0)
+        bulge = math.sin(math.radians(min(reach, 90.0))) / np.maximum(np.cos(np.radians(lat)), 1e-12)
+        is_polar = (bulge >= 1) | (np.abs(lat) + reach >= 90)
+        east_reach = np.where(is_polar, 180.0, np.degrees(np.arcsin(np.minimum(bulge, 1.0))))
+        first_row, last_row = (np.floor(edge / row_degrees).astype(np.int64) for edge in (south, north))
+        own_row, own_column = cells(lon, lat, self.block_km)
+        own = self._splits(own_row, own_column)
+        near = np.zeros(len(lon), dtype=bool)
+        for row_step in range(int((last_row - first_row).max(initial=-1)) + 1):
+            row = first_row + row_step
+            middle = np.clip((row + 0.5) * row_degrees, -90.0, 90.0).astype(np.float64)
+            columns = self._columns(middle)
+            first, last = (
+                np.floor((lon + way * east_reach + 180.0) * columns / 360.0).astype(np.int64) for way in (-1, 1)
+            )
+            last = np.minimum(last, first + columns - 1)
+            is_row = (row <= last_row) & (np.floor(middle / row_degrees) == row)
+            for column_step in range(int((last - first)[is_row].max(initial=-1)) + 1):
+                column = first + column_step
+                counted = column % columns - columns // 2
+                is_other = (row != own_row) | (counted != own_column)
+                asked = np.flatnonzero(is_row & is_other & ~near & (column <= last))
+                near[asked] = self._splits(row[asked], counted[asked]) != own[asked]
+        return near
+
+    def _columns(self, lat: FloatArray) -> NDArray[np.int64]:
+        """How many blocks there are around the Earth in the row whose middle lies at a latitude."""
+        around_km = 2 * math.pi * EARTH_RADIUS_KM * np.cos(np.radians(lat))
+        return np.maximum(1, np.ceil(around_km / self.block_km)).astype(np.int64)
+
+    def _splits(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Position in SPLITS of the splits of blocks; each block is hashed once."""
+        _, first, which = np.unique(row * 2**32 + column, return_index=True, return_inverse=True)
+        blocks = zip(row[first].tolist(), column[first].tolist(), strict=True)
+        splits = [SPLITS.index(self.split(named_cell(*block))) for block in blocks]
+        return np.array(splits, dtype=np.int64)[which]

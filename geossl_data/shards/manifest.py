@@ -78,6 +78,13 @@ class Entry:
     """Further parts of each look's Sentinel-2 acquisition; empty where no look of the sample is such a mosaic."""
     s1_more: tuple[tuple[str, ...], ...] = ()
     """Further frames of each look's Sentinel-1 pass; empty where no look of the sample is such a mosaic."""
+    drawn_by: str | None = None
+    """The strategy that took the place."""
+    change_score: float | None = None
+    """How much more the place changed over years than over seasons; None where not measured, as below."""
+    change_score_s2: float | None = None
+    change_score_s1: float | None = None
+    spectral_entropy: float | None = None
 
     def __post_init__(self) -> None:
         per_look = (
@@ -117,6 +124,7 @@ class Manifest:
 
     notes: `codec`, `size_px`, `fingerprint`; `members` {name: {bands, dtype, units, resolution_m}}; `statistics`
     {band: {mean, std, count}} over the valid pixels of the training split, in the units of the stored numbers;
+    `buffer_km`, the least distance between splits that the places were drawn with;
     `label_names` {"1": …}; `shards` {file: {nbytes, sha256, n_samples}}; `n_skipped`.
     """
 
@@ -154,7 +162,8 @@ def _member(name: str, described: Mapping[str, Any]) -> Member:
 
 
 _MOSAIC = ("s2_more", "s1_more")
-"""Fields that only samples with a mosaic have."""
+_OPTIONAL = (*_MOSAIC, "drawn_by", "change_score", "change_score_s2", "change_score_s1", "spectral_entropy")
+"""Fields that not every dataset has: mosaics, and what was measured when the places were drawn."""
 
 
 def mosaic(more: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
@@ -163,12 +172,12 @@ def mosaic(more: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
 
 
 def to_plain(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON-able values: tuples become lists, times RFC 3339 text; without what only mosaics have if none.
+    """An entry as JSON-able values: tuples become lists, times RFC 3339 text; optional fields only where they are set.
 
-    So a table of samples without mosaics has no column for them.
+    So a table of samples without mosaics, or without measured change, has no column for them.
     """
     plain = {field.name: _plain(getattr(entry, field.name)) for field in fields(entry)}
-    return {name: value for name, value in plain.items() if value or name not in _MOSAIC}
+    return {name: value for name, value in plain.items() if name not in _OPTIONAL or value not in (None, [])}
 
 
 def _plain(value: Any) -> Any:
@@ -181,9 +190,10 @@ def from_plain(values: Mapping[str, Any]) -> Entry:
     """The entry of `to_plain`; ShardError in one line where values are missing or of another type."""
     try:
         plain: dict[str, Any] = {
-            field.name: (values.get(field.name) or ()) if field.name in _MOSAIC else values[field.name]
+            field.name: values.get(field.name) if field.name in _OPTIONAL else values[field.name]
             for field in fields(Entry)
         }
+        plain |= {name: plain[name] or () for name in _MOSAIC}
         plain |= {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
         for name in ("members", *_MOSAIC):
             plain[name] = tuple(tuple(map(str, names)) for names in plain[name])
@@ -255,7 +265,7 @@ def read_manifest(path: Path) -> Manifest:
     columns = {field.name: "id" if field.name == "key" else _PREFIX + field.name for field in fields(Entry)}
     open_parquet(path, columns=())
     present = set(pq.read_schema(path).names)
-    columns = {name: column for name, column in columns.items() if name not in _MOSAIC or column in present}
+    columns = {name: column for name, column in columns.items() if name not in _OPTIONAL or column in present}
     rows = open_parquet(path, columns=columns.values()).to_pylist()
     notes = read_metadata(path)
     _check_notes(path, notes)

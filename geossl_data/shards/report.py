@@ -35,10 +35,12 @@ def manifest_notes(
     fingerprint: str,
     codec: str = "npy",
     label_names: Mapping[str, str] | None = None,
+    buffer_km: float = 0.0,
 ) -> dict[str, Any]:
     """The notes of the manifest for what the reports say was written; see `manifest.Manifest`.
 
-    Statistics are over the training split. Raises ShardError when nothing was written.
+    Statistics are over the training split. buffer_km: least distance between splits that the places were drawn with.
+    Raises ShardError when nothing was written.
     """
     written = [report for report in reports if report.entries]
     entries = [entry for report in written for entry in report.entries]
@@ -53,6 +55,7 @@ def manifest_notes(
         "members": member_notes(sorted(present)),
         "statistics": statistics(merge_sums(training)),
         "label_names": dict(label_names or {}),
+        "buffer_km": buffer_km,
         "shards": {
             report.file_name: {
                 "nbytes": report.nbytes,

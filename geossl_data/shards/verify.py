@@ -13,6 +13,7 @@ from geossl_data.bands import Member
 from geossl_data.errors import ShardError
 from geossl_data.files import sha256
 from geossl_data.grid import square_lonlat
+from geossl_data.sampling.split_distance import split_distance_km
 from geossl_data.scenes.items import parse_time, rfc3339
 from geossl_data.shards.codec import CODECS
 from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER, Entry, Manifest, read_manifest, to_plain
@@ -25,6 +26,8 @@ GAP_TOLERANCE_HOURS = 0.02
 """Largest difference between a recorded gap and that of the recorded times; far above rounding, far below a mistake."""
 MOSAIC_SECONDS = 300.0
 """Longest time between two scenes of one mosaic: frames of one pass that meet one place are seconds apart."""
+BUFFER_TOLERANCE_KM = 0.1
+"""By how much two places may come below the buffer: those drawn without a catalog move to their scenes' grids."""
 OVERLAP_TOLERANCE = 1e-4
 """Share of a place's area below which two squares are neighbours that touch."""
 
@@ -47,7 +50,7 @@ def verify(folder: Path, *, deep: bool = False) -> list[Finding]:
     Raises DatasetError or ShardError when there is no manifest to compare with.
     """
     manifest = read_manifest(folder / MANIFEST_NAME)
-    findings = [*_manifest_findings(manifest), *_split_findings(manifest.entries)]
+    findings = [*_manifest_findings(manifest), *_split_findings(manifest.entries), *_buffer_findings(manifest)]
     findings += _folder_findings(folder / SHARDS_FOLDER, manifest)
     by_shard: dict[str, list[Entry]] = {name: [] for name in manifest.notes["shards"]}
     for entry in manifest.entries:
@@ -91,6 +94,25 @@ def _split_findings(entries: Sequence[Entry]) -> Iterator[Finding]:
             yield _error(MANIFEST_NAME, f"block {block} lies in {' and '.join(sorted(names))}")
     for first, second in _overlaps_across_splits(entries):
         yield _error(first.key, f"{first.split}: overlaps {second.key}, which is {second.split}")
+
+
+def nearest_splits_km(manifest: Manifest) -> dict[tuple[str, str], float]:
+    """Smallest distance in km between centres of places of two splits, for every two that have places."""
+    entries = manifest.entries
+    return split_distance_km(
+        [entry.lon for entry in entries], [entry.lat for entry in entries], [entry.split for entry in entries]
+    )
+
+
+def _buffer_findings(manifest: Manifest) -> Iterator[Finding]:
+    """Splits that come nearer to each other than the buffer that the places were drawn with."""
+    buffer_km = manifest.notes.get("buffer_km", 0.0)
+    if not isinstance(buffer_km, int | float) or not buffer_km >= 0:
+        yield _error(MANIFEST_NAME, f"the notes say the buffer between splits is {buffer_km!r} km")
+        return
+    for (one, other), km in nearest_splits_km(manifest).items() if buffer_km > 0 else ():
+        if km < buffer_km - BUFFER_TOLERANCE_KM:
+            yield _error(MANIFEST_NAME, f"{one} and {other} are {km:.3f} km apart, the buffer is {buffer_km:g} km")
 
 
 def _overlaps_across_splits(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Entry]]:

@@ -131,7 +131,7 @@ class Rasters:
 
         Raises SkipError when it cannot be opened.
         """
-        return self._on_dataset(href, _utm_grid)
+        return self.on_dataset(href, _utm_grid)
 
     def read_exact(self, href: str, grid: Grid, dtype: Literal["uint8", "uint16"]) -> NDArray[Any]:
         """The pixels of `grid`, exactly as stored: shape (height, width), the given dtype, 0 where there is no data.
@@ -146,7 +146,7 @@ class Rasters:
             values = _read(dataset, href, column, row, grid.width * factor, grid.height * factor)
             return _integers(_shrink(values, factor, href), dataset.nodata, dtype, href)
 
-        return self._on_dataset(href, read)
+        return self.on_dataset(href, read)
 
     def read_power(self, href: str, grid: Grid) -> tuple[NDArray[np.float32], bool]:
         """Linear power on `grid`, shape (height, width), NaN where there is no measurement; and if it was resampled.
@@ -166,9 +166,9 @@ class Rasters:
                 return _read_lattice(dataset, href, grid, round(column), round(row)), False
             return _read_warped(dataset, href, grid), True
 
-        return self._on_dataset(href, read)
+        return self.on_dataset(href, read)
 
-    def _on_dataset(self, href: str, act: Callable[["DatasetReader"], T]) -> T:
+    def on_dataset(self, href: str, act: Callable[["DatasetReader"], T]) -> T:
         """What `act` makes of an open raster; a second try, looked at and opened afresh, heals what passes.
 
         Raises SkipError, and TokenError where no token is to be had for any raster.

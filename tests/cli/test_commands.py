@@ -159,7 +159,7 @@ def test_values_out_of_bounds(geossl: Command, dataset: Path) -> None:
     assert "size 100 is not a multiple of 6; try 96" in refused(geossl("sample", dataset, "--size", 100))
     assert "is not a duration" in refused(geossl("fetch", dataset, "--max-gap", "soon"))
     assert "fetch: from: Input should be a valid date" in refused(geossl("fetch", dataset, "--from", "2022-13-01"))
-    assert "'--strategy'" in refused(geossl("sample", dataset, "--strategy", "cities"))
+    assert "'--strategy'" in refused(geossl("sample", dataset, "--strategy", "city"))
     assert "No such option" in refused(geossl("sample", dataset, "--colour"))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geossl_data.grid import haversine_km
+from geossl_data.grid import cells, haversine_km, named_cell
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.sampling.strata import stratum
 
@@ -30,11 +30,9 @@ def test_no_two_splits_come_nearer_than_the_buffer(seed: int, lat: float, lon: f
     rng = np.random.default_rng(seed)
     lats = lat + rng.uniform(-0.1, 0.1, 250)
     lons = (lon + rng.uniform(-0.1, 0.1, 250) / np.cos(np.radians(lat)) + 180) % 360 - 180
-    kept = [
-        (x, y, rule.split(rule.block(x, y)))
-        for x, y in zip(lons, lats, strict=True)
-        if not rule.near_other_split(float(x), float(y), 1.0)
-    ]
+    near = rule.near_other_splits(lons, lats, 1.0)
+    assert near.any()
+    kept = [(x, y, rule.split(rule.block(x, y))) for x, y in zip(lons[~near], lats[~near], strict=True)]
     for x, y, name in kept:
         for other_x, other_y, other in kept:
             if name != other:
@@ -44,8 +42,23 @@ def test_no_two_splits_come_nearer_than_the_buffer(seed: int, lat: float, lon: f
 def test_the_buffer_leaves_the_middle_of_a_block_alone() -> None:
     rule = SplitRule(block_km=10.0, val=0.3, test=0.3, seed=0)
     rng = np.random.default_rng(0)
-    near = [rule.near_other_split(float(x), float(y), 0.5) for x, y in rng.uniform(10, 11, (300, 2))]
+    near = rule.near_other_splits(rng.uniform(10, 11, 300), rng.uniform(10, 11, 300), 0.5)
     assert 0.02 < np.mean(near) < 0.3
+
+
+@pytest.mark.parametrize("lat", [-90.0, -89.99, -56.0, 0.0, 62.3, 89.95, 90.0])
+def test_a_point_within_its_own_block_asks_for_its_own_split(lat: float) -> None:
+    rule = SplitRule(block_km=50.0, val=0.3, test=0.3, seed=3)
+    lons = np.array([-180.0, -179.999, -0.0001, 0.0, 12.3, 179.999])
+    for lon in lons:
+        row, column = cells(np.array([lon]), np.array([lat]), rule.block_km)
+        assert named_cell(int(row[0]), int(column[0])) == rule.block(float(lon), lat)
+    assert not SplitRule(block_km=50.0, val=0.0, test=0.0).near_other_splits(lons, np.full(6, lat), 100.0).any()
+
+
+def test_a_buffer_wider_than_the_blocks_leaves_only_lone_ground() -> None:
+    rule = SplitRule(block_km=1.0, val=0.3, test=0.3, seed=0)
+    assert rule.near_other_splits(np.array([10.0, 179.999]), np.array([50.0, -80.0]), 20.0).all()
 
 
 @pytest.mark.parametrize(

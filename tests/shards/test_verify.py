@@ -13,7 +13,7 @@ import pytest
 from geossl_data.errors import DatasetError
 from geossl_data.files import sha256
 from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER, Entry, read_manifest, write_manifest
-from geossl_data.shards.verify import verify
+from geossl_data.shards.verify import nearest_splits_km, verify
 
 TRAIN = "train-000000.tar"
 
@@ -236,3 +236,17 @@ def test_a_mosaic_that_its_json_does_not_tell_right_is_found(
     found = faults(mosaics)
     assert "error place-001: " in found
     assert message in found
+
+
+def test_splits_nearer_than_the_buffer_are_found(tmp_path: Path, sample: Any, write_dataset: Any) -> None:
+    # Samples number 1 and 2 lie 1020 m apart.
+    write_dataset(tmp_path, [sample(1), sample(2, "val")])
+    rewrite(tmp_path, lambda entry: entry, buffer_km=1.0)
+    assert faults(tmp_path) == ""
+    rewrite(tmp_path, lambda entry: entry, buffer_km=5.0)
+    assert "train and val are 1.018 km apart, the buffer is 5 km" in faults(tmp_path)
+    rewrite(tmp_path, lambda entry: entry, buffer_km="far")
+    assert "buffer between splits is 'far'" in faults(tmp_path)
+    assert nearest_splits_km(read_manifest(tmp_path / MANIFEST_NAME)) == {
+        ("train", "val"): pytest.approx(1.02, abs=0.01)
+    }

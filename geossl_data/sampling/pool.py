@@ -1,0 +1,234 @@
+"""What can be drawn: candidate places with their looks and strata, and a ledger of the ground that cannot.
+
+Strategies are compared over one pool, so that what differs is the strategy and nothing else.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geossl_data.errors import SamplingError
+from geossl_data.records import Look, Pair, Scene, Site, Skipped
+from geossl_data.sampling.candidates import Candidate, candidates_at, survey
+from geossl_data.sampling.land import is_land
+from geossl_data.sampling.splits import SplitRule
+from geossl_data.sampling.strata import Strata, strata_of
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+NO_STRATUM = "(none)"
+"""The stratum of ground about which the layer of strata says nothing."""
+
+FloatArray = NDArray[np.float64]
+Names = NDArray[np.str_]
+ChooseLooks = Callable[[Sequence[Pair]], tuple[Look, ...]]
+"""The pairs that cover a place → its looks in time order, none where there are too few dates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Ground that cannot be drawn, and why; arrays of shape (n,)."""
+
+    lon: FloatArray
+    lat: FloatArray
+    stratum: Names
+    reason: Names
+    """no-pair, no-dates, sea or buffer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The places that a strategy may choose from, n of them."""
+
+    candidates: list[Candidate]
+    looks: list[tuple[Look, ...]]
+    """Of each candidate, never empty."""
+    stratum: Names
+    """Of each candidate, shape (n,)."""
+    size_px: int
+    rule: SplitRule
+    """Decides the split of a candidate that was not drawn beforehand."""
+    n_candidates: int
+    """Places of the size asked for that at least one pair covers fully; of sites, those that became places."""
+    ground_km2: dict[str, float]
+    """Stratum → ground that there would be if every square had its dates, km²."""
+    rejected: Rejected
+    skipped: list[Skipped] = field(default_factory=list)
+    """Scenes without squares, and sites without a place."""
+    is_of_sites: bool = False
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def lon(self) -> FloatArray:
+        """Centres, degrees east."""
+        return np.array([candidate.place.lon for candidate in self.candidates], dtype=np.float64)
+
+    @property
+    def lat(self) -> FloatArray:
+        """Centres, degrees north."""
+        return np.array([candidate.place.lat for candidate in self.candidates], dtype=np.float64)
+
+    @property
+    def available(self) -> dict[str, int]:
+        """Stratum → candidates that can be drawn, by name."""
+        return dict(sorted(Counter(self.stratum.tolist()).items()))
+
+    def n_rejected(self, reason: str) -> int:
+        """How many squares were rejected for a reason."""
+        return int(np.count_nonzero(self.rejected.reason == reason))
+
+
+def make_pool(
+    scenes: Sequence[Scene],
+    pairs: Sequence[Pair],
+    *,
+    choose: ChooseLooks,
+    rule: SplitRule,
+    size: int = 264,
+    strata: Strata | None = None,
+    land_km2: Mapping[str, float] | None = None,
+    surface: str = "any",
+    buffer_km: float = 0.0,
+    area: "BaseGeometry | None" = None,
+    sites: Sequence[Site] | None = None,
+) -> Pool:
+    """The places of `size` 10 m pixels that can be drawn among the pairs, with their looks and strata.
+
+    scenes: both sensors, the Sentinel-2 ones with pixel grids. choose: the look rule. strata: None takes the default
+    layer. land_km2: land that was asked for, by stratum; what its scenes show of a stratum counts where it is more.
+    surface: `land` leaves out places centred at sea. buffer_km: no place nearer than this to a block of another split.
+    area: longitude/latitude; only places whose centre lies in it. sites: places drawn beforehand, of that size; only
+    these are candidates, each keeps its stratum and split, and no buffer is asked for again.
+    Raises SamplingError when no place fits or none has the dates.
+    """
+    layer = strata_of("regions") if strata is None else strata
+    if sites is None:
+        found = survey(scenes, pairs, size, area=area)
+        candidates, skipped = found.candidates, found.skipped
+        bare_lon, bare_lat = found.bare_lon, found.bare_lat
+        if not candidates:
+            where = "" if area is None else " inside the area"
+            fits = f"the largest side that fits a scene is {found.largest_px} px"
+            hint = fits if found.largest_px else _first_reason(skipped)
+            raise SamplingError(f"no pair covers a place of {size} px ({size / 100:g} km) fully{where}; {hint}")
+    else:
+        candidates, skipped = _at_sites(sites, scenes, pairs, size, area)
+        bare_lon = bare_lat = np.zeros(0)
+    lon, lat = _centres(candidates)
+    names = _names(candidates, lon, lat, layer)
+    looks = _looks(candidates, choose)
+    drawn_before = np.array([candidate.site is not None for candidate in candidates], dtype=bool)
+    has_dates = np.array([bool(chosen) for chosen in looks], dtype=bool)
+    reason = np.where(has_dates, "", "no-dates").astype("U8")
+    if surface == "land":
+        reason[has_dates & ~is_land(lon, lat)] = "sea"
+    if buffer_km > 0:
+        asked = np.flatnonzero((reason == "") & ~drawn_before)
+        reason[asked[rule.near_other_splits(lon[asked], lat[asked], buffer_km)]] = "buffer"
+    kept = np.flatnonzero(reason == "")
+    gone = np.flatnonzero(reason != "")
+    bare_names = _named(layer(bare_lon, bare_lat))
+    pool = Pool(
+        candidates=[candidates[number] for number in kept.tolist()],
+        looks=[looks[number] for number in kept.tolist()],
+        stratum=names[kept],
+        size_px=size,
+        rule=rule,
+        n_candidates=len(candidates),
+        ground_km2=_ground_km2(sites, names, bare_names, size, land_km2),
+        rejected=Rejected(
+            lon=np.concatenate([lon[gone], bare_lon]),
+            lat=np.concatenate([lat[gone], bare_lat]),
+            stratum=np.concatenate([names[gone], bare_names]),
+            reason=np.concatenate([reason[gone], np.full(len(bare_lon), "no-pair")]),
+        ),
+        skipped=skipped,
+        is_of_sites=sites is not None,
+    )
+    if not has_dates.any():
+        raise SamplingError(f"none of {len(candidates)} candidate places has the dates that --looks needs")
+    if not len(pool):
+        raise SamplingError(f"no candidate is left: {pool_counts(pool)}; lower --buffer-km or ask for --surface any")
+    return pool
+
+
+def pool_counts(pool: Pool) -> str:
+    """How the candidates that were found came to be those that can be drawn, as one line."""
+    parts = [f"{pool.n_candidates} found"]
+    for reason, text in (
+        ("no-dates", "without the dates"),
+        ("sea", "at sea"),
+        ("buffer", "in the buffer between splits"),
+    ):
+        if pool.n_rejected(reason):
+            parts.append(f"{pool.n_rejected(reason)} {text}")
+    return ", ".join(parts)
+
+
+def _centres(candidates: Sequence[Candidate]) -> tuple[FloatArray, FloatArray]:
+    places = [candidate.place for candidate in candidates]
+    lon = np.array([place.lon for place in places], dtype=np.float64)
+    return lon, np.array([place.lat for place in places], dtype=np.float64)
+
+
+def _named(names: Names) -> Names:
+    return np.where(names == "", NO_STRATUM, names)
+
+
+def _names(candidates: Sequence[Candidate], lon: FloatArray, lat: FloatArray, layer: Strata) -> Names:
+    """The stratum of each candidate: a site's own, else what the layer says of the centre."""
+    own = [candidate.site.stratum if candidate.site else None for candidate in candidates]
+    if None not in own:
+        return np.array(own, dtype=np.str_)
+    said = _named(layer(lon, lat))
+    return np.array([name or other for name, other in zip(own, said.tolist(), strict=True)], dtype=np.str_)
+
+
+def _looks(candidates: Sequence[Candidate], choose: ChooseLooks) -> list[tuple[Look, ...]]:
+    """The looks of each candidate; the same pairs, as neighbours on a tile have, are looked at once."""
+    known: dict[tuple[int, ...], tuple[Look, ...]] = {}
+    looks = []
+    for candidate in candidates:
+        key = tuple(map(id, candidate.pairs))
+        if key not in known:
+            known[key] = choose(candidate.pairs)
+        looks.append(known[key])
+    return looks
+
+
+def _ground_km2(
+    sites: Sequence[Site] | None, names: Names, bare: Names, size: int, land_km2: Mapping[str, float] | None
+) -> dict[str, float]:
+    """What each stratum counts with when the count is allocated: its ground, whether it can be drawn or not."""
+    seen = [site.stratum for site in sites] if sites is not None else [*names.tolist(), *bare.tolist()]
+    square_km2 = (size / 100) ** 2
+    ground = {name: count * square_km2 for name, count in Counter(seen).items()}
+    for name, km2 in (land_km2 or {}).items():
+        ground[name or NO_STRATUM] = max(ground.get(name or NO_STRATUM, 0.0), km2)
+    return dict(sorted(ground.items()))
+
+
+def _at_sites(
+    sites: Sequence[Site], scenes: Sequence[Scene], pairs: Sequence[Pair], size: int, area: "BaseGeometry | None"
+) -> tuple[list[Candidate], list[Skipped]]:
+    """The sites as candidates, and those given up; SamplingError where the size differs or none has a pair."""
+    other = next((site.size_px for site in sites if site.size_px != size), None)
+    if other is not None:
+        raise SamplingError(
+            f"the places drawn beforehand are {other} px wide, {size} px asked for; give --size {other}"
+        )
+    found, skipped = candidates_at(sites, scenes, pairs, area=area)
+    if not found:
+        raise SamplingError(f"none of {len(sites)} places drawn beforehand has a pair; {_first_reason(skipped)}")
+    return found, skipped
+
+
+def _first_reason(skipped: Sequence[Skipped]) -> str:
+    return f"{skipped[0].id}: {skipped[0].detail}" if skipped else "fetch more scenes or widen --max-gap"

@@ -1,0 +1,146 @@
+"""Sampling as it is typed: strategies, strata, quotas, measured change, comparisons, and what cannot be drawn."""
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from geossl_data import pipeline, tables
+from geossl_data.errors import GeosslError
+from geossl_data.files import sha256
+from geossl_data.recipe import FetchOptions, SampleOptions, ShardOptions
+from geossl_data.records import RejectedSquare, Sample
+from geossl_data.shards.manifest import read_manifest
+
+Command = Callable[..., tuple[int, str, str]]
+BASE = SampleOptions(size=60, block_km=1.0)
+
+
+@pytest.fixture(scope="session")
+def fetched(tmp_path_factory: pytest.TempPathFactory, planet: Path) -> Path:
+    folder = tmp_path_factory.mktemp("fetched") / "data"
+    pipeline.fetch(folder, FetchOptions(catalog=str(planet), max_cloud=60))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fetched: Path) -> Path:
+    return Path(shutil.copytree(fetched, tmp_path / "data"))
+
+
+def drawn(folder: Path, **options: object) -> list[Sample]:
+    pipeline.sample(folder, BASE.model_copy(update=options))
+    return tables.read_table(folder / "samples.parquet", Sample)
+
+
+def test_a_mixture_notes_who_drew_and_what_was_measured(folder: Path) -> None:
+    samples = drawn(folder, strategy="mixture", mixture="geography=0.5,change=0.5", count=20)
+    assert Counter(sample.drawn_by for sample in samples) == {"geography": 10, "change": 10}
+    by_change = [sample.change_score for sample in samples if sample.drawn_by == "change"]
+    assert all(score is not None and score > 0 for score in by_change)
+    assert all(0 < sample.inclusion_probability <= 1 for sample in samples)
+    assert (folder / "measures.parquet").is_file()
+    pipeline.shard(folder, ShardOptions())
+    entries = {entry.key: entry for entry in read_manifest(folder / "manifest.parquet").entries}
+    for sample in samples:
+        if sample.key in entries:
+            assert entries[sample.key].change_score == sample.change_score
+            assert entries[sample.key].drawn_by == sample.drawn_by
+    assert pipeline.verify(folder, deep=True) == []
+
+
+def test_what_is_measured_does_not_depend_on_workers_or_on_who_asks(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "other"))
+    options = BASE.model_copy(update={"strategy": "change", "looks": "long"})
+    pipeline.sample(folder, options, workers=1)
+    pipeline.sample(other, options, workers=8)
+    assert sha256(folder / "samples.parquet") == sha256(other / "samples.parquet")
+    # Drawn by geography, only the places taken are measured: they get the same scores.
+    shutil.rmtree(other / "change")
+    (other / "measures.parquet").unlink()
+    scores = {sample.place: sample.change_score for sample in tables.read_table(folder / "samples.parquet", Sample)}
+    few = [sample for sample in drawn(other, looks="long", count=6) if sample.place in scores]
+    assert few
+    assert all(scores[sample.place] == sample.change_score for sample in few)
+
+
+def test_quotas_by_land_cover_of_the_catalog(folder: Path, tmp_path: Path, geossl: Command) -> None:
+    quota = tmp_path / "quota.csv"
+    quota.write_text("stratum,count\nwater,3\npasture,9\n")
+    options = ("--strata", "stac:geossl-sandbox-labels/class", "--allocation", "quota", "--quota", quota)
+    code, _, err = geossl("sample", folder, "--size", 60, "--count", 12, *options)
+    assert (code, err) == (0, "")
+    samples = tables.read_table(folder / "samples.parquet", Sample)
+    assert Counter(sample.stratum for sample in samples) == {"water": 3, "pasture": 9}
+    again = tmp_path / "again"
+    (tmp_path / "recipe.yaml").write_text((folder / "recipe.yaml").read_text())
+    list(pipeline.run(tmp_path / "recipe.yaml", again))
+    assert sha256(again / "samples.parquet") == sha256(folder / "samples.parquet")
+    quota.write_text("stratum,count\nwater,3\nwoods,9\n")
+    code, _, err = geossl("sample", folder)
+    assert code == 1
+    assert "woods" in err
+
+
+def test_the_ledger_holds_what_could_not_be_drawn(folder: Path) -> None:
+    drawn(folder, looks="seasons")
+    report = pipeline.sample(folder)
+    rejected = tables.read_table(folder / "rejected.parquet", RejectedSquare)
+    reasons = Counter(row.reason for row in rejected)
+    assert reasons["no-dates"] == report.facts["without the dates"] > 0
+    assert {row.stratum for row in rejected} <= {"N45E000", "S30W090"}
+
+
+def test_pictures_and_a_page_of_what_was_drawn(folder: Path) -> None:
+    drawn(folder, count=10)
+    names = sorted(path.name for path in (folder / "pictures").iterdir())
+    assert names == ["looks.png", "map.png", "splits.png", "strata.png"]
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png") == 4
+    assert "N45E000" in page
+
+
+def test_strategies_compared_over_one_pool(folder: Path, geossl: Command) -> None:
+    before = {path.name for path in folder.iterdir()}
+    code, out, _ = geossl("sample", folder, "--size", 60, "--count", 30, "--compare", "uniform,geography,diverse")
+    assert code == 0
+    rows = list(csv.DictReader((folder / "compare.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["strategy"] for row in rows] == ["uniform", "geography", "diverse", "(candidates)"]
+    assert {row["places"] for row in rows[:3]} == {"30"}
+    assert "eff. strata" in out
+    made = {path.name for path in folder.iterdir()} - before
+    assert made == {"compare.csv", "compare.png", "measures.parquet", "change"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--compare", "uniform,best"), "no strategy 'best'"),
+        (("--strata", "biome"), "give a file"),
+        (("--strata", "none.tif"), "no such raster"),
+        (("--weight-by", "none.csv:people"), "none.csv"),
+        (("--weight-by", "change", "--measure", "off"), "need --measure"),
+        (("--strategy", "mixture"), "needs shares"),
+        (("--strategy", "cities", "--cities-file", "none.csv"), "none.csv"),
+        (("--looks", "long", "--years-apart", 9), "has the dates"),
+        (("--anywhere", "--strategy", "change"), "change"),
+    ],
+)
+def test_what_cannot_be_is_one_line(folder: Path, geossl: Command, options: tuple[object, ...], message: str) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    code, out, err = geossl("sample", folder, "--size", 60, *options)
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_table_with_swapped_columns_is_told_by_the_land(folder: Path, tmp_path: Path) -> None:
+    rows = [(47.7 + i / 50, 9.0 + i / 50, 5) for i in range(12)] + [(30.0, -100.0 + i, 3) for i in range(12)]
+    table = tmp_path / "people.csv"
+    table.write_text("lon,lat,people\n" + "\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    with pytest.raises(GeosslError, match="swapped"):
+        drawn(folder, weight_by=f"{table}:people")

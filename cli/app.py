@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from geossl_data.errors import RecipeError
 from geossl_data.recipe import (
     MOST_REQUESTS,
     EvaluateOptions,
@@ -77,6 +78,8 @@ def _sample(
 ) -> None:
     from geossl_data import pipeline
 
+    if anywhere and (options.weight_by != "none" or compare is not None):
+        raise RecipeError("--anywhere knows land and strata only; --weight-by and --compare need candidates of a fetch")
     if anywhere:
         places = PlacesOptions(**{name: getattr(options, name) for name in PlacesOptions.model_fields})
         report = pipeline.draw_places(folder, places, fresh=fresh, progress=console.progress)

@@ -176,6 +176,8 @@ class Site:
     split: Split
     block: str
     """Spatial block that decided the split."""
+    drawn_by: str = ""
+    """The strategy that took this site; of a mixture the one whose share it fell into."""
 
     def __post_init__(self) -> None:
         _require(KEY_PATTERN.fullmatch(self.key) is not None, f"site key {self.key!r} is not {KEY_PATTERN.pattern}")
@@ -234,7 +236,8 @@ class Sample:
     block: str
     """Spatial block that decided the split."""
     drawn_by: str = ""
-    """The strategy that took this place; of a mixture the one whose share it fell into."""
+    """The strategy that took this place, of a mixture the one whose share it fell into; for a place drawn without a
+    catalog the one that drew it there."""
     change_score: float | None = None
     """How much more the place changed over years than over seasons, see `sampling.change`; None where not measured."""
     change_score_s2: float | None = None

@@ -127,6 +127,7 @@ def test_strategies_compared_over_one_pool(folder: Path, geossl: Command) -> Non
         (("--strategy", "cities", "--cities-file", "none.csv"), "none.csv"),
         (("--looks", "long", "--years-apart", 9), "has the dates"),
         (("--anywhere", "--strategy", "change"), "change"),
+        (("--anywhere", "--weight-by", "entropy"), "need candidates"),
     ],
 )
 def test_what_cannot_be_is_one_line(folder: Path, geossl: Command, options: tuple[object, ...], message: str) -> None:

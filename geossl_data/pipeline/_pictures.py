@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from geossl_data.evaluation.report import Picture
     from geossl_data.sampling.measures import Measures
     from geossl_data.sampling.pool import Pool
+    from geossl_data.sampling.sites import Sites
 
 PICTURES = "pictures"
 COMPARISON = "compare"
@@ -58,12 +59,12 @@ def picture_samples(folder: Path, samples: Sequence[Sample], pool: "Pool", targe
     write_report(folder / REPORT_NAME, [section], title=folder.resolve().name)
 
 
-def picture_places(
-    folder: Path, drawing: "Drawing", target: Mapping[str, int], available: Mapping[str, int] | None = None
-) -> None:
+def picture_places(folder: Path, sites: "Sites") -> None:
     """Write pictures/places.png of places drawn without a catalog."""
     from geossl_data.evaluation import pictures
+    from geossl_data.evaluation.coverage import Drawing
 
+    drawing = Drawing(lon=sites.lon, lat=sites.lat, stratum=sites.stratum, split=sites.split)
     into = folder / PICTURES
     into.mkdir(exist_ok=True)
     pictures.map_of(into / "places.png", drawing, "Places drawn on land", by="stratum")

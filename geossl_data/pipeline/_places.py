@@ -6,6 +6,7 @@ from pathlib import Path
 from geossl_data import tables
 from geossl_data.pipeline._drawing import by_content, resolved, rules_for, short_strata, strata_for
 from geossl_data.pipeline._folder import PLACES, Report, fingerprint_of, per_split, recipe_of, working_on
+from geossl_data.pipeline._pictures import picture_places
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import PlacesOptions
 from geossl_data.records import Site
@@ -54,21 +55,24 @@ def draw_places(
                 "land_km2": dict(sites.land_km2),
                 "target": dict(sites.target),
                 "rejected": dict(sites.rejected),
-                "drawn_by": dict(sorted(Counter(sites.drawn_by.tolist()).items())),
             }
             tables.write_columns(path, sites.columns, Site, rings=sites.squares, metadata=notes)
+            with progress("drawing a picture") as task:
+                picture_places(folder, sites)
+                task.advance()
         return _places_report(path, fresh=True)
     return _places_report(path, fresh=False)
 
 
 def _places_report(path: Path, *, fresh: bool) -> Report:
-    columns = tables.open_parquet(path, ["split", "stratum"])
+    columns = tables.open_parquet(path, ["split", "stratum", "drawn_by"])
     notes = tables.read_metadata(path)
     splits, drawn = Counter(columns["split"].to_pylist()), Counter(columns["stratum"].to_pylist())
     land, target = notes["land_km2"], notes["target"]
     facts = {"places drawn": columns.num_rows, "train / val / test": per_split(splits)}
-    if len(notes["drawn_by"]) > 1:
-        facts["drawn by"] = ", ".join(f"{name} {count}" for name, count in notes["drawn_by"].items())
+    parts = sorted(Counter(columns["drawn_by"].to_pylist()).items())
+    if len(parts) > 1:
+        facts["drawn by"] = ", ".join(f"{name} {count:,}" for name, count in parts)
     if notes["rejected"]:
         counts = sorted(notes["rejected"].items(), key=lambda item: -item[1])
         facts["proposals that came to nothing"] = ", ".join(f"{count:,} {reason}" for reason, count in counts)

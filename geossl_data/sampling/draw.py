@@ -215,7 +215,7 @@ def _samples(pool: Pool, ground: Ground, taken: Draw, strategy: str, measures: "
             inclusion_probability=float(chances[row]),
             split=site.split if site else pool.rule.split(block),
             block=block,
-            drawn_by=str(drawn_by[row]),
+            drawn_by=site.drawn_by if site and site.drawn_by else str(drawn_by[row]),
         )
         samples.append(sample if measures is None else with_measures(sample, measures, index))
     return sorted(samples, key=lambda sample: sample.key)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.grid import cell_names, cells, from_lonlat, to_lonlat, utm_epsgs
-from geossl_data.records import Site, Split
+from geossl_data.records import Site
 from geossl_data.sampling.candidates import CELL_KM
 from geossl_data.sampling.splits import SplitRule
 
@@ -135,8 +135,7 @@ def _splits(lon: FloatArray, lat: FloatArray, rule: SplitRule) -> tuple[Names, N
     first = np.zeros(len(known), dtype=np.int64)
     first[position] = np.arange(len(lon))
     names = cell_names(rows[first], columns[first])
-    splits: list[Split] = [rule.split(name) for name in names.tolist()]
-    return names[position], np.array(splits, dtype=np.str_)[position]
+    return names[position], rule.splits(names.tolist())[position]
 
 
 def _hashes(lon: FloatArray, lat: FloatArray, size: int) -> IntArray:

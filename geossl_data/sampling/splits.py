@@ -5,6 +5,7 @@ A block's split is a hash of the seed and the block, so a place keeps its split 
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from geossl_data.grid import EARTH_RADIUS_KM, cell_name, cells, named_cell
 from geossl_data.records import SPLITS, Split
 
 FloatArray = NDArray[np.float64]
+
+_BY_NAME = np.array(sorted(SPLITS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +36,14 @@ class SplitRule:
 
     def split(self, block: str) -> Split:
         """The split of a block; the same for ever."""
-        digest = hashlib.sha256(f"{self.seed}/{block}".encode()).digest()
-        draw = int.from_bytes(digest[:8], "big") / 2**64
-        if draw < self.test:
-            return "test"
-        return "val" if draw < self.test + self.val else "train"
+        found: Split = self.splits([block]).tolist()[0]
+        return found
+
+    def splits(self, blocks: Sequence[str]) -> NDArray[np.str_]:
+        """The splits of blocks, shape (n,), as `split` gives them one by one."""
+        hashes = b"".join(hashlib.sha256(f"{self.seed}/{block}".encode()).digest()[:8] for block in blocks)
+        draw = np.frombuffer(hashes, ">u8").astype(np.float64) / 2**64
+        return np.where(draw < self.test, "test", np.where(draw < self.test + self.val, "val", "train"))
 
     def near_other_split(self, lon: float, lat: float, buffer_km: float) -> bool:
         """True where a block of another split may lie within `buffer_km` of a point in degrees."""
@@ -57,7 +63,7 @@ class SplitRule:
         east_reach = np.where(is_polar, 180.0, np.degrees(np.arcsin(np.minimum(bulge, 1.0))))
         first_row, last_row = (np.floor(edge / row_degrees).astype(np.int64) for edge in (south, north))
         own_row, own_column = cells(lon, lat, self.block_km)
-        own = self._splits(own_row, own_column)
+        own = self._numbers(own_row, own_column)
         near = np.zeros(len(lon), dtype=bool)
         for row_step in range(int((last_row - first_row).max(initial=-1)) + 1):
             row = first_row + row_step
@@ -73,7 +79,7 @@ class SplitRule:
                 counted = column % columns - columns // 2
                 is_other = (row != own_row) | (counted != own_column)
                 asked = np.flatnonzero(is_row & is_other & ~near & (column <= last))
-                near[asked] = self._splits(row[asked], counted[asked]) != own[asked]
+                near[asked] = self._numbers(row[asked], counted[asked]) != own[asked]
         return near
 
     def _columns(self, lat: FloatArray) -> NDArray[np.int64]:
@@ -81,9 +87,9 @@ class SplitRule:
         around_km = 2 * math.pi * EARTH_RADIUS_KM * np.cos(np.radians(lat))
         return np.maximum(1, np.ceil(around_km / self.block_km)).astype(np.int64)
 
-    def _splits(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Position in SPLITS of the splits of blocks; each block is hashed once."""
+    def _numbers(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A number for the split of each block, the same for the same split; each block is hashed once."""
         _, first, which = np.unique(row * 2**32 + column, return_index=True, return_inverse=True)
         blocks = zip(row[first].tolist(), column[first].tolist(), strict=True)
-        splits = [SPLITS.index(self.split(named_cell(*block))) for block in blocks]
-        return np.array(splits, dtype=np.int64)[which]
+        splits = self.splits([named_cell(*block) for block in blocks])
+        return np.searchsorted(_BY_NAME, splits)[which]

@@ -119,6 +119,7 @@ def test_strategies_compared_over_one_pool(folder: Path, geossl: Command) -> Non
     ("options", "message"),
     [
         (("--compare", "uniform,best"), "no strategy 'best'"),
+        (("--compare", "uniform,mixture"), "--compare mixture: "),
         (("--strata", "biome"), "give a file"),
         (("--strata", "none.tif"), "no such raster"),
         (("--weight-by", "none.csv:people"), "none.csv"),

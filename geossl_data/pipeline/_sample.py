@@ -136,7 +136,10 @@ def compare(
     share = ground_shares(ground_of(drawable.pool))
     with progress("drawing places", total=len(strategies)) as task:
         for name in dict.fromkeys(strategies):
-            drawn[name] = _draw(options, name, drawable.pool, measured, at_most=True, share=share).samples
+            try:
+                drawn[name] = _draw(options, name, drawable.pool, measured, at_most=True, share=share).samples
+            except SamplingError as error:
+                raise SamplingError(f"--compare {name}: {error}") from None
             task.advance(note=name)
     rows = picture_comparison(folder, drawn, drawable.pool, measured)
     facts = {"candidate places": len(drawable.pool), "files": "compare.csv, compare.png"}

@@ -86,8 +86,13 @@ def test_pieces_hold_the_land_of_their_stratum_and_no_more() -> None:
     assert pieces.north.max() <= 83
 
 
+def degrees(low: float, high: float) -> st.SearchStrategy[float]:
+    """Degrees to a hundredth of a metre: the polygon library itself errs on numbers such as 1e-309."""
+    return st.floats(low, high).map(lambda value: round(value, 7))
+
+
 @settings(max_examples=10, deadline=None)
-@given(st.floats(-180, 170), st.floats(-55, 70), st.floats(1, 30), st.floats(1, 12), st.sampled_from([-360, 0, 360]))
+@given(degrees(-180, 170), degrees(-55, 70), degrees(1, 30), degrees(1, 12), st.sampled_from([-360, 0, 360]))
 def test_pieces_of_an_area_hold_its_land_whichever_turn_it_is_given_in(
     west: float, south: float, width: float, height: float, turn: int
 ) -> None:

@@ -197,7 +197,8 @@ def ground_of(area: "BaseGeometry") -> "BaseGeometry":
     import shapely
     from shapely import affinity
 
-    turned = [affinity.translate(area, xoff=turn) for turn in (-360.0, 0.0, 360.0)]
+    # Two turns each way: an area at 511° to 541° also has ground at 180° W.
+    turned = [affinity.translate(area, xoff=turn) for turn in (-720.0, -360.0, 0.0, 360.0, 720.0)]
     return shapely.intersection(shapely.union_all(turned), shapely.box(-180.0, -90.0, 180.0, 90.0))
 
 

@@ -183,10 +183,10 @@ def _best_year(low: IntArray, high: IntArray, ranks: Sequence[NDArray[Any]], n_w
     """The best item in each filled window of the year that has most windows filled; in time order, maybe none.
 
     low, high: where each item begins and ends, microseconds, shape (n,), sorted by low; only an item that lies in a
-    window whole fills it. ranks: shape (n,) each, less is better, the first decides. Of all years with so many windows
-    filled the earliest counts, moved later by less than one part as suits the items best: by the mean of the first rank
-    of those taken, then of the second. A start can be moved later, losing no item, until one lies at the beginning of
-    its window; so only such starts are tried.
+    window whole fills it, so that there may be none. ranks: shape (n,) each, less is better, the first decides. Of all
+    years with so many windows filled the earliest counts, moved later by less than one part as suits the items best: by
+    the mean of the first rank of those taken, then of the second. A start can be moved later, losing no item, until one
+    lies at the beginning of its window; so only such starts are tried.
     """
     if not len(low):
         return np.zeros(0, dtype=np.int64)
@@ -195,6 +195,8 @@ def _best_year(low: IntArray, high: IntArray, ranks: Sequence[NDArray[Any]], n_w
     starts = np.unique(edges[None, :] - part * np.arange(n_windows)[:, None])
     filled = _filled(starts, low, high, n_windows)
     n_filled, first = int(filled.max()), int(starts[np.argmax(filled)])
+    if not n_filled:
+        return np.zeros(0, dtype=np.int64)
     nearby = starts[(starts >= first) & (starts < first + part)]
     rows = np.flatnonzero((low >= first) & (low < first + part + YEAR // _MICROSECOND))
     order = rows[np.lexsort([rank[rows] for rank in reversed(ranks)])]

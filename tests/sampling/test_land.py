@@ -103,6 +103,13 @@ def test_pieces_of_an_area_hold_its_land_whichever_turn_it_is_given_in(
     assert land_pieces(area).km2.sum() == pytest.approx(expected, rel=1e-6, abs=1e-3)
 
 
+def test_an_area_a_turn_away_that_crosses_the_antimeridian_keeps_both_sides() -> None:
+    here = land_pieces(box(151, 54, 181, 66)).km2.sum()
+    assert here == pytest.approx(land_within(151, 54, 180, 66) + land_within(-180, 54, -179, 66))
+    for turn in (-720, -360, 360):
+        assert land_pieces(box(151 + turn, 54, 181 + turn, 66)).km2.sum() == pytest.approx(here)
+
+
 def test_an_area_at_sea_has_no_pieces() -> None:
     assert len(land_pieces(box(-35, 25, -30, 30))) == 0
     assert len(land_pieces(box(-180, -90, 180, -70))) == 0

@@ -462,3 +462,10 @@ def test_the_sandbox_has_the_seasons_it_was_made_for(size: PlanetSize, n_seasons
         looks = choose_looks("long", clear, cloud)
         assert (len(looks), sum(periods(looks))) == (2 * n_seasons, n_seasons), region.name
         assert looks[-1].acquired - looks[0].acquired > 2 * YEAR, region.name
+
+
+def test_dates_that_fit_no_window_whole_make_no_year() -> None:
+    # Early and late look of a season lie 40 days of the year apart; of twelve windows none is as long.
+    pairs = [pair("2019-01-01"), pair("2019-07-01"), pair("2023-02-10"), pair("2023-08-10")]
+    assert choose_looks("long", pairs, {}, dates=12) == ()
+    assert len(choose_looks("long", pairs, {}, dates=2)) == 4

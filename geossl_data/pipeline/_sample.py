@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,51 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data import tables
-from geossl_data.bands import S2_BANDS
-from geossl_data.errors import ReadError, SamplingError, TokenError
+from geossl_data.errors import SamplingError
 from geossl_data.grid import square_lonlat
-from geossl_data.pipeline._drawing import by_content, finite_or_zero, resolved, rules_for, short_strata, strata_for
-from geossl_data.pipeline._fetch import places_of, searched_area
+from geossl_data.pipeline._drawing import by_content, finite_or_zero, rules_for, short_strata
 from geossl_data.pipeline._folder import (
     PAIRS,
     REJECTED,
     SAMPLES,
-    SCENES,
     Report,
-    access_to,
     fingerprint_of,
-    need,
     per_split,
-    recipe_of,
     skipped_counts,
     working_on,
     write_skipped,
 )
 from geossl_data.pipeline._pictures import picture_comparison, picture_samples
+from geossl_data.pipeline._pool import Drawable, complete, drawable_of
 from geossl_data.progress import Progress, silent
-from geossl_data.recipe import FetchOptions, SampleOptions
-from geossl_data.records import Pair, Sample, Scene, Site, Skipped
+from geossl_data.recipe import SampleOptions
+from geossl_data.records import Sample, Skipped
 
 if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
     from geossl_data.sampling.draw import Drawn
     from geossl_data.sampling.measures import Measures
     from geossl_data.sampling.pool import Pool
-    from geossl_data.tiles.rasters import Rasters
 
 MEASURED_STRATEGIES = ("change", "diverse")
 """Strategies that need something measured."""
 MEASURED_WEIGHTS = ("change", "entropy")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Drawable:
-    """The pool of a folder, and what it was made from."""
-
-    pool: "Pool"
-    scenes: list[Scene]
-    unreadable: list[Skipped]
 
 
 def sample(
@@ -72,11 +54,11 @@ def sample(
     from the files' headers. Where the scenes were searched around places, only these are drawn, in their own size.
     workers: threads that read overviews where change is measured; the result does not depend on it.
     """
-    options = _complete(folder, options)
+    options = complete(folder, options)
     fingerprint = by_content(options).fingerprint(fingerprint_of(folder / PAIRS) or "")
     if not fresh and fingerprint_of(folder / SAMPLES) == fingerprint:
         return _sample_report(folder, fresh=False)
-    drawable = _drawable(folder, options, progress)
+    drawable = drawable_of(folder, options, progress)
     pool, unmeasured = drawable.pool, list(drawable.unreadable)
     measured: Measures | None = None
     if _draws_by_measure(options):
@@ -127,8 +109,8 @@ def compare(
     if unknown or not strategies:
         listed = ", ".join(STRATEGIES)
         raise SamplingError(f"--compare: no strategy {unknown[0] if unknown else ''!r}; there are {listed}")
-    options = _complete(folder, options)
-    drawable = _drawable(folder, options, progress)
+    options = complete(folder, options)
+    drawable = drawable_of(folder, options, progress)
     measured: Measures | None = None
     if _sensors(options) is not None or set(strategies) & set(MEASURED_STRATEGIES):
         measured, _ = _measured(folder, options, drawable, range(len(drawable.pool)), workers, False, progress)
@@ -144,111 +126,6 @@ def compare(
     rows = picture_comparison(folder, drawn, drawable.pool, measured)
     facts = {"candidate places": len(drawable.pool), "files": "compare.csv, compare.png"}
     return Report(stage="sample --compare", fresh=True, facts=facts, table=rows)
-
-
-# ------------------------------------------------------------------------------------------------ the pool
-
-
-def _sites_of(folder: Path) -> list[Site] | None:
-    """The places that the scenes were searched around; None where they were not."""
-    places = places_of(folder, recipe_of(folder).fetch or FetchOptions())
-    return None if places is None else tables.read_table(places, Site)
-
-
-def _complete(folder: Path, options: SampleOptions | None) -> SampleOptions:
-    """The options, or the folder's, with absolute paths and the size of places drawn beforehand."""
-    need(folder, SCENES, PAIRS, stage="fetch")
-    options = resolved(options or recipe_of(folder).sample or SampleOptions(), Path.cwd())
-    sites = _sites_of(folder) if options.size == SampleOptions().size else None
-    return options.model_copy(update={"size": sites[0].size_px}) if sites else options
-
-
-def _drawable(folder: Path, options: SampleOptions, progress: Progress) -> _Drawable:
-    """What can be drawn in a folder, with the scenes it is drawn from."""
-    from geossl_data.sampling.looks import choose_looks
-    from geossl_data.sampling.pool import make_pool
-    from geossl_data.sampling.splits import SplitRule
-    from geossl_data.scenes.area import area_of
-    from geossl_data.scenes.store import read_scenes
-    from geossl_data.tiles.rasters import Rasters
-
-    fetched, sites = recipe_of(folder).fetch or FetchOptions(), _sites_of(folder)
-    pairs = tables.read_table(folder / PAIRS, Pair)
-    with progress("reading scenes") as task:
-        scenes = read_scenes(folder / SCENES)
-        task.advance()
-    inside = area_of(options.bbox, options.area)
-    if inside is None and sites is None:
-        inside = searched_area(folder, fetched)
-    with Rasters(access=access_to(folder)) as rasters:
-        s2_ids = {s2_id for pair in pairs for s2_id in pair.s2_ids}
-        scenes, unreadable = _with_grids(rasters, scenes, s2_ids, progress)
-        strata = strata_for(folder, options, inside, rasters)
-        with progress("finding candidates") as task:
-            pool = make_pool(
-                scenes,
-                pairs,
-                choose=partial(
-                    choose_looks,
-                    options.looks,
-                    cloud={scene.id: scene.cloud_percent for scene in scenes if scene.sensor == "s2"},
-                    tie=fetched.tie,
-                    dates=options.dates,
-                    least=options.least_dates,
-                    most=options.most_looks,
-                    years_apart=options.years_apart,
-                    same_orbit=options.looks_orbit == "same",
-                ),
-                rule=SplitRule(block_km=options.block_km, val=options.val, test=options.test, seed=options.seed),
-                size=options.size,
-                strata=strata,
-                land_km2=_land_km2(inside, strata) if sites is None else None,
-                surface=options.surface,
-                buffer_km=options.buffer_km,
-                area=inside,
-                sites=sites,
-            )
-            task.advance(note=f"{len(pool)} places")
-    return _Drawable(pool=pool, scenes=scenes, unreadable=unreadable)
-
-
-def _land_km2(area: "BaseGeometry | None", strata: Any) -> dict[str, float] | None:
-    """Land of the area that was asked for, by stratum; None where no area bounds it."""
-    from geossl_data.sampling.anywhere import land_area_km2
-
-    return None if area is None else land_area_km2(area, strata)
-
-
-def _with_grids(
-    rasters: "Rasters", scenes: Sequence[Scene], s2_ids: set[str], progress: Progress
-) -> tuple[list[Scene], list[Skipped]]:
-    """The scenes with a pixel grid for every Sentinel-2 band, read from the files where the catalog states none."""
-
-    def incomplete(scene: Scene) -> bool:
-        return scene.id in s2_ids and not all(band in scene.grids for band in S2_BANDS if band in scene.hrefs)
-
-    missing = [scene for scene in scenes if incomplete(scene)]
-    if not missing:
-        return list(scenes), []
-    filled: dict[str, Scene] = {}
-    skipped: list[Skipped] = []
-    with progress("reading headers", total=len(missing)) as task:
-        for scene in missing:
-            grids = dict(scene.grids)
-            try:
-                for band in S2_BANDS:
-                    if band in scene.hrefs and band not in grids:
-                        grid = rasters.grid_of(scene.hrefs[band])
-                        if grid is not None:
-                            grids[band] = grid
-                filled[scene.id] = replace(scene, grids=grids)
-            except TokenError:
-                raise
-            except ReadError as error:
-                reason = getattr(error, "reason", "read-failed")
-                skipped.append(Skipped(stage="sample", id=scene.id, reason=reason, detail=str(error)))
-            task.advance()
-    return [filled.get(scene.id, scene) for scene in scenes], skipped
 
 
 # ------------------------------------------------------------------------------------------------ the draw
@@ -272,7 +149,7 @@ def _sensors(options: SampleOptions) -> str | None:
 def _measured(
     folder: Path,
     options: SampleOptions,
-    drawable: _Drawable,
+    drawable: Drawable,
     rows: Sequence[int],
     workers: int,
     fresh: bool,
@@ -343,7 +220,7 @@ def _draw(
 def _with_measures(
     folder: Path,
     options: SampleOptions,
-    drawable: _Drawable,
+    drawable: Drawable,
     drawn: "Drawn",
     workers: int,
     fresh: bool,

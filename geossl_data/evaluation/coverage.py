@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
-from geossl_data.grid import EARTH_RADIUS_KM
 from geossl_data.sampling.land import area_km2, is_land, land_pieces
+from geossl_data.sampling.layers.cells import rows_of
 from geossl_data.sampling.nearest import nearest_neighbour_km
 
 CELL_SIZES_KM = (2000.0, 1000.0, 500.0, 200.0, 100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
@@ -167,13 +167,11 @@ class EqualAreaCells:
 
 @lru_cache(maxsize=len(CELL_SIZES_KM))
 def equal_area_cells(cell_km: float) -> EqualAreaCells:
-    """Cells of about cell_km² each: rings about so high, their edges moved until all boxes have one area."""
-    rings = max(2, round(math.pi * EARTH_RADIUS_KM / cell_km))
-    wide = np.diff(np.sin(np.linspace(-math.pi / 2, math.pi / 2, rings + 1)))
-    columns = np.maximum(1, np.round(wide * 2 * math.pi * (EARTH_RADIUS_KM / cell_km) ** 2)).astype(np.int64)
-    ends = np.cumsum(columns)
-    edges = np.concatenate([[-1.0], 2.0 * ends / ends[-1] - 1.0])
-    return EqualAreaCells(edges=edges, columns=columns, first=ends - columns)
+    """The cells of about cell_km² each that also make strata, see `layers.cells.rows_of`, numbered from the south."""
+    upper, north = rows_of(cell_km)
+    columns = np.concatenate([north[::-1], north])
+    edges = np.concatenate([-upper[::-1], [0.0], upper])
+    return EqualAreaCells(edges=edges, columns=columns, first=np.cumsum(columns) - columns)
 
 
 def cell_size_km(places: int, pool: Drawing | None = None) -> float:

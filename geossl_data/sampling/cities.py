@@ -8,40 +8,35 @@ of 1 - e⁻² = 0.865 lies within 2 σ of the city and 95 % within 2.448 σ (not
 The cities that come with the package are the 10,000 most populous of GeoNames (see `CITIES.txt`).
 """
 
-import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geossl_data.errors import DatasetError, SamplingError
+from geossl_data.errors import SamplingError
 from geossl_data.grid import EARTH_RADIUS_KM, unit_vectors
-from geossl_data.sampling.land import land_polygons
+from geossl_data.sampling.positions import (
+    LATITUDE_NAMES,
+    LONGITUDE_NAMES,
+    column,
+    numbers,
+    read_columns,
+    require_lonlat,
+)
 from geossl_data.sampling.spread import chord, neighbours
-from geossl_data.tables import open_parquet
 
-LONGITUDE_NAMES = ("lon", "longitude", "lng")
-LATITUDE_NAMES = ("lat", "latitude")
 POPULATION_NAMES = ("population", "pop")
 WIDEST_KM = 1000.0
 """Largest σ that makes sense: beyond it the Gaussians of all cities run into one another."""
 REACH_SIGMAS = 6.0
 """Beyond so many σ the density of a city counts as nothing; e⁻¹⁸ of its peak."""
 
-_COAST_DEGREES = 0.1
-"""Points so near land count as on it; the map of the land is about as coarse, and cities lie on coasts."""
-_MOST_TESTED = 2000
-"""Points of a table that are tested against the land."""
-_LEAST_TESTED = 3
-_FEW_ON_LAND, _MOST_ON_LAND = 0.8, 0.95
-"""Columns look swapped where a smaller share of points than the first lies on land, and than the second if swapped."""
 _BLOCK = 250_000
 """Numbers worked on at once, which bounds memory."""
 
@@ -143,118 +138,23 @@ def _own_cities() -> Cities:
 
 
 def _cities_of(path: Path) -> Cities:
-    columns = _columns(path)
-    names = {name.strip().lower(): name for name in reversed(columns)}
-
-    def column(choices: Sequence[str]) -> list[Any] | None:
-        return next((columns[names[choice]] for choice in choices if choice in names), None)
-
-    lons, lats, people = column(LONGITUDE_NAMES), column(LATITUDE_NAMES), column(POPULATION_NAMES)
+    columns = read_columns(path)
+    lons, lats, people = (column(columns, names) for names in (LONGITUDE_NAMES, LATITUDE_NAMES, POPULATION_NAMES))
     if lons is None or lats is None:
         raise SamplingError(
             f"{path}: no columns lon and lat, has {', '.join(list(columns)[:12]) or 'none'}; name them so in the file"
         )
     if not lons:
         raise SamplingError(f"{path}: no city in it; give at least one row with lon and lat")
-    lon, lat = _numbers(lons, f"{path}: lon"), _numbers(lats, f"{path}: lat")
+    lon, lat = numbers(lons, f"{path}: lon"), numbers(lats, f"{path}: lat")
     require_lonlat(lon, lat, str(path))
-    population = np.zeros(len(lon)) if people is None else _numbers(people, f"{path}: population", missing=0.0)
+    population = np.zeros(len(lon)) if people is None else numbers(people, f"{path}: population", missing=0.0)
     population = np.where(np.isnan(population), 0.0, population)
     good = (population >= 0) & (population < math.inf)
     if not good.all():
         row = int(np.argmin(good))
         raise SamplingError(f"{path}: population {population[row]:g} in row {row + 1}; expected 0 or more")
     return Cities(lon=(lon + 180.0) % 360.0 - 180.0, lat=lat, population=population)
-
-
-def _columns(path: Path) -> dict[str, list[Any]]:
-    """A table's columns by name; numbers or text, None or empty where a value is missing."""
-    if not path.is_file():
-        raise SamplingError(f"{path}: no such file; give a CSV or Parquet table with columns lon and lat")
-    if path.suffix.lower() in (".parquet", ".pq", ".geoparquet"):
-        try:
-            table = open_parquet(path)
-        except DatasetError as error:
-            raise SamplingError(str(error)) from None
-        wanted = (*LONGITUDE_NAMES, *LATITUDE_NAMES, *POPULATION_NAMES)
-        return {name: table[name].to_pylist() if name.strip().lower() in wanted else [] for name in table.column_names}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SamplingError(f"{path}: not a readable CSV table in UTF-8: {str(error).splitlines()[0]}") from None
-    uneven = next((number for number, row in enumerate(rows, start=1) if len(row) != len(header)), None)
-    if uneven is not None:
-        raise SamplingError(
-            f"{path}: {len(rows[uneven - 1])} values in row {uneven}, {len(header)} in the header; separate by commas"
-        )
-    return {name: [row[position] for row in rows] for position, name in enumerate(header)}
-
-
-def _numbers(values: Sequence[Any], what: str, *, missing: float | None = None) -> FloatArray:
-    """Values as float64; SamplingError names the first that is no number. missing: stands for an absent value."""
-    try:
-        given = [missing if missing is not None and value in (None, "") else value for value in values]
-        return np.array([float(value) for value in given], dtype=np.float64)
-    except (TypeError, ValueError):
-        row, value = next((row, value) for row, value in enumerate(given, start=1) if not _is_number(value))
-        raise SamplingError(f"{what} is {str(value)[:40]!r} in row {row}; expected a number") from None
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def require_lonlat(lon: ArrayLike, lat: ArrayLike, what: str, *, expect_land: bool = True) -> None:
-    """Check that longitudes lie within ±180° and latitudes within ±90°, and do not look swapped.
-
-    what: begins the message, as a file's name. expect_land: most points should lie on land or within 0.1° of it; where
-    few do, and nearly all would with the two columns swapped, they are taken to be swapped. A swap within a region
-    that its mirror image also finds on land, as in central Africa, cannot be told; nor where there are fewer than
-    three points. Raises SamplingError with the first row at fault, counted from 1.
-    """
-    lon, lat = np.asarray(lon, dtype=np.float64).ravel(), np.asarray(lat, dtype=np.float64).ravel()
-    for name, values, limit in (("lat", lat, 90.0), ("lon", lon, 180.0)):
-        good = np.abs(values) <= limit
-        if good.all():
-            continue
-        row = int(np.argmin(good))
-        fits_swapped = bool((np.abs(lat) <= 180.0).all() and (np.abs(lon) <= 90.0).all())
-        hint = (
-            "; lon and lat look swapped"
-            if fits_swapped
-            else "; longitudes from 0 to 360 need 360 taken off those above 180"
-            if name == "lon" and bool(((lon >= 0.0) & (lon <= 360.0)).all())
-            else ""
-        )
-        raise SamplingError(f"{what}: {name} {values[row]:g} in row {row + 1} is not within ±{limit:g}{hint}")
-    if expect_land and len(lon) >= _LEAST_TESTED and bool((np.abs(lon) <= 90.0).all()):
-        rows = np.unique(np.linspace(0, len(lon) - 1, min(len(lon), _MOST_TESTED)).astype(np.int64))
-        as_given = _share_on_land(lon[rows], lat[rows])
-        if as_given < _FEW_ON_LAND and (swapped := _share_on_land(lat[rows], lon[rows])) >= _MOST_ON_LAND:
-            raise SamplingError(
-                f"{what}: {as_given:.0%} of the points lie on land, {swapped:.0%} would with lon and lat swapped; "
-                f"swap the two columns"
-            )
-
-
-def _share_on_land(lon: FloatArray, lat: FloatArray) -> float:
-    """Share of points on land or near it, 0 to 1."""
-    import shapely
-
-    near, _ = _land_tree().query(shapely.points(lon, lat), predicate="dwithin", distance=_COAST_DEGREES)
-    return len(np.unique(near)) / len(lon)
-
-
-@lru_cache(maxsize=1)
-def _land_tree() -> Any:
-    import shapely
-
-    return shapely.STRtree(land_polygons())
 
 
 # ------------------------------------------------------------------------------------------------ the sphere

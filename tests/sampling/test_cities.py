@@ -23,8 +23,8 @@ from geossl_data.sampling.cities import (
     density,
     direct,
     read_cities,
-    require_lonlat,
 )
+from geossl_data.sampling.positions import require_lonlat
 
 FloatArray = NDArray[np.float64]
 SPHERE = Geod(a=EARTH_RADIUS_KM * 1000, b=EARTH_RADIUS_KM * 1000)

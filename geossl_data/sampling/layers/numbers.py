@@ -6,16 +6,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from geossl_data.errors import DatasetError, SamplingError
+from geossl_data.errors import SamplingError
 from geossl_data.grid import unit_vectors
 from geossl_data.sampling.layers.polygons import Polygons
 from geossl_data.sampling.layers.vectors import PARQUET, polygons_of, read_layer, require_field
+from geossl_data.sampling.positions import (
+    LATITUDE_NAMES,
+    LONGITUDE_NAMES,
+    column,
+    numbers,
+    read_columns,
+    require_lonlat,
+)
 from geossl_data.sampling.spread import chord, neighbours
-from geossl_data.tables import open_parquet
 
 REACH_KM = 1.32
 """Half the side of a place of 264 pixels."""
@@ -33,12 +39,13 @@ def values_of(spec: str, *, reach_km: float = REACH_KM) -> Numbers:
     """The numbers that FILE:COLUMN gives points, all finite and ≥ 0, or NaN.
 
     FILE: polygons (any vector file): the field of the first polygon that holds the point. Points, or a CSV or Parquet
-    table with columns lon and lat in degrees: the mean over the rows at most `reach_km` away. The path ends at the
-    last colon and is relative to the current folder. Raises SamplingError in one line where the file or the column is
-    not there, or holds something that is no number, negative or infinite, and where lon and lat look swapped.
+    table with columns lon and lat (or longitude, latitude) in degrees: the mean over the rows at most `reach_km` away.
+    The path ends at the last colon and is relative to the current folder. Raises SamplingError in one line where the
+    file or the column is not there, or holds something that is no number, negative or infinite, and where lon and lat
+    look swapped.
     """
-    name, colon, column = spec.rpartition(":")
-    if not (colon and name and column):
+    name, colon, field = spec.rpartition(":")
+    if not (colon and name and field):
         raise SamplingError(f"{spec!r}: expected FILE:COLUMN, a table with lon, lat and that column, or a vector file")
     if "://" in name:
         raise SamplingError("a table of weights is a file on this machine, not an address; download it first")
@@ -47,9 +54,7 @@ def values_of(spec: str, *, reach_km: float = REACH_KM) -> Numbers:
     path = Path(name)
     if not path.is_file():
         raise SamplingError(f"{path}: no such file; expected FILE:COLUMN")
-    found = (
-        _of_rows(*_from_table(path, column), reach_km) if _is_table(path) else _from_features(path, column, reach_km)
-    )
+    found = _of_rows(*_from_table(path, field), reach_km) if _is_table(path) else _from_features(path, field, reach_km)
 
     def at(lon: FloatArray, lat: FloatArray) -> FloatArray:
         x, y = np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
@@ -71,27 +76,24 @@ def _is_table(path: Path) -> bool:
         raise SamplingError(f"{path}: not a readable Parquet table: {str(error).splitlines()[0][:200]}") from None
 
 
-def _from_table(path: Path, column: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _from_table(path: Path, wanted: str) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Longitudes, latitudes and numbers of a table's rows, rows without a number left out."""
-    try:
-        if path.suffix.lower() in PARQUET:
-            table = open_parquet(path)
-        else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=separator))
-    except (pa.ArrowException, DatasetError, OSError) as error:
-        raise SamplingError(f"{path}: not a readable table: {str(error).splitlines()[0][:200]}") from None
-    for name in ("lon", "lat", column):
-        require_field(path, name, table.column_names)
-    lon, lat, values = (_numbers(path, name, table[name].to_pylist()) for name in ("lon", "lat", column))
-    return _checked_rows(path, lon, lat, _weights(path, column, values))
+    columns = read_columns(path)
+    lons, lats = column(columns, LONGITUDE_NAMES), column(columns, LATITUDE_NAMES)
+    for name, found in (("lon", lons), ("lat", lats), (wanted, columns.get(wanted))):
+        if found is None:
+            require_field(path, name, columns)
+    assert lons is not None
+    assert lats is not None
+    lon, lat = numbers(lons, f"{path}: lon", missing=np.nan), numbers(lats, f"{path}: lat", missing=np.nan)
+    return _checked_rows(path, lon, lat, _weights(path, wanted, columns[wanted]))
 
 
-def _from_features(path: Path, column: str, reach_km: float) -> Numbers:
+def _from_features(path: Path, field: str, reach_km: float) -> Numbers:
     import shapely
 
-    frame = read_layer(path, column)
-    values = _weights(path, column, _numbers(path, column, frame[column].tolist()))
+    frame = read_layer(path, field)
+    values = _weights(path, field, frame[field].tolist())
     shapes = np.array(frame.geometry.to_numpy(), dtype=object)
     is_point = shapely.get_type_id(shapes) == shapely.GeometryType.POINT
     if is_point.any():
@@ -101,21 +103,15 @@ def _from_features(path: Path, column: str, reach_km: float) -> Numbers:
     return _of_polygons(polygons_of(path, frame), values)
 
 
-def _numbers(path: Path, column: str, values: list[Any]) -> FloatArray:
-    """Values as float64, NaN where one is missing; SamplingError names the first that is no number."""
-    for row, value in enumerate(values, start=1):
-        if value is not None and not isinstance(value, int | float):
-            raise SamplingError(f"{path}: {column} is {str(value)[:40]!r} in row {row}; expected a number")
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _weights(path: Path, column: str, values: FloatArray) -> FloatArray:
+def _weights(path: Path, name: str, given: list[Any]) -> FloatArray:
+    """A column as weights, NaN where one is missing; SamplingError names the first that cannot be one."""
+    values = numbers(given, f"{path}: {name}", missing=np.nan)
     wrong = np.flatnonzero((values < 0) | np.isinf(values))
     if len(wrong):
         row = int(wrong[0])
-        raise SamplingError(f"{path}: {column} is {values[row]:g} in row {row + 1}; expected finite numbers, 0 or more")
+        raise SamplingError(f"{path}: {name} is {values[row]:g} in row {row + 1}; expected finite numbers, 0 or more")
     if not np.isfinite(values).any():
-        raise SamplingError(f"{path}: {column} holds no number")
+        raise SamplingError(f"{path}: {name} holds no number")
     return values
 
 
@@ -123,9 +119,6 @@ def _checked_rows(
     path: Path, lon: FloatArray, lat: FloatArray, values: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The rows that have a number, after a look at all positions."""
-    # Not at the top: cities stands on land, which stands on strata and so on this package.
-    from geossl_data.sampling.cities import require_lonlat
-
     require_lonlat(lon, lat, str(path), expect_land=True)
     known = np.isfinite(values)
     return lon[known], lat[known], values[known]

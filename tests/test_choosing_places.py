@@ -10,7 +10,7 @@ import pytest
 
 from geossl_data import pipeline, tables
 from geossl_data.errors import GeosslError
-from geossl_data.files import sha256
+from geossl_data.files import exclusive, sha256
 from geossl_data.recipe import FetchOptions, SampleOptions, ShardOptions
 from geossl_data.records import RejectedSquare, Sample
 from geossl_data.shards.manifest import read_manifest
@@ -101,6 +101,18 @@ def test_pictures_and_a_page_of_what_was_drawn(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png") == 4
     assert "N45E000" in page
+
+
+@pytest.mark.parametrize("options", [("--strategy", "change", "--looks", "long"), ("--compare", "uniform")])
+def test_a_folder_that_another_process_works_on_is_left_alone(
+    folder: Path, geossl: Command, options: tuple[str, ...]
+) -> None:
+    with exclusive(folder):
+        code, _, err = geossl("sample", folder, "--size", 60, *options)
+    assert code == 1
+    assert "another" in err
+    assert not (folder / "measures.parquet").exists()
+    assert not (folder / "compare.csv").exists()
 
 
 def test_strategies_compared_over_one_pool(folder: Path, geossl: Command) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geossl_data import tables
 from geossl_data.errors import SamplingError
+from geossl_data.files import exclusive
 from geossl_data.grid import square_lonlat
 from geossl_data.pipeline._drawing import by_content, finite_or_zero, rules_for, short_strata
 from geossl_data.pipeline._folder import (
@@ -123,7 +124,8 @@ def compare(
             except SamplingError as error:
                 raise SamplingError(f"--compare {name}: {error}") from None
             task.advance(note=name)
-    rows = picture_comparison(folder, drawn, drawable.pool, measured)
+    with exclusive(folder):
+        rows = picture_comparison(folder, drawn, drawable.pool, measured)
     facts = {"candidate places": len(drawable.pool), "files": "compare.csv, compare.png"}
     return Report(stage="sample --compare", fresh=True, facts=facts, table=rows)
 
@@ -158,16 +160,17 @@ def _measured(
     """What is measured of some candidates of the pool, in the order of `rows`."""
     from geossl_data.pipeline._measure import measure
 
-    return measure(
-        folder,
-        [drawable.pool.candidates[row] for row in rows],
-        drawable.scenes,
-        sensors=_sensors(options) or "both",
-        size=options.size,
-        workers=workers,
-        fresh=fresh,
-        progress=progress,
-    )
+    with exclusive(folder):
+        return measure(
+            folder,
+            [drawable.pool.candidates[row] for row in rows],
+            drawable.scenes,
+            sensors=_sensors(options) or "both",
+            size=options.size,
+            workers=workers,
+            fresh=fresh,
+            progress=progress,
+        )
 
 
 def _weight(options: SampleOptions, pool: "Pool", measured: "Measures | None") -> NDArray[np.float64] | None:

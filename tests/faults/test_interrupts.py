@@ -63,9 +63,10 @@ def test_ctrl_c_ends_a_cluster_with_one_line_and_the_next_run_goes_on(dataset: P
             case "starting":
                 return (dataset / ".lock").exists()
             case "importing":
-                return workers(pid) == 1
+                # Not exactly one: on a busy machine both may have come between two looks.
+                return workers(pid) >= 1
             case "joining":
-                return workers(pid) == 2
+                return workers(pid) >= 2
         return any(journal.glob("*.json"))
 
     command = [sys.executable, "-m", "geossl_cli.app", "shard", str(dataset), "--workers", "2"]

@@ -6,8 +6,9 @@ A record's fields are the columns of its stage's table (see `tables`). Times are
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -92,7 +93,8 @@ class Pair:
     s1_more: tuple[str, ...] = ()
     """Further frames of the same Sentinel-1 pass, in time order; together they cover what `s1_id` alone does not."""
     s2_more: tuple[str, ...] = ()
-    """Further parts of the same Sentinel-2 acquisition and tile (two ground stations), in time order."""
+    """Further parts of the same Sentinel-2 acquisition: of the same tile (two ground stations), in time order; for a
+    place that no tile holds, of neighbouring tiles too."""
     s1_platform: str | None = None
     s2_platform: str | None = None
     s1_orbit_state: OrbitState | None = None
@@ -204,7 +206,8 @@ class Look:
     s1_more: tuple[str, ...] = ()
     """Further frames of the same Sentinel-1 pass, needed where `s1_id` alone does not cover the place."""
     s2_more: tuple[str, ...] = ()
-    """Further parts of the same Sentinel-2 acquisition and tile, needed likewise."""
+    """Further parts of the same Sentinel-2 acquisition, needed likewise: of the same tile, or of neighbouring tiles on
+    one pixel grid; together they cover the place."""
 
     @property
     def s2_ids(self) -> tuple[str, ...]:
@@ -225,6 +228,9 @@ class Sample:
     """Unique name inside the dataset: letters, digits, `_` and `-`."""
     place: Place
     looks: tuple[Look, ...]
+    spares: tuple[tuple[Look, ...], ...] = ()
+    """For each look, in the same order, others that may stand in for it, the best first; () where there are none for
+    any. Whichever of them do, the looks stay in time order and keep to the rule that chose them."""
     stratum: str
     """The class of ground that the allocation counted this place in."""
     weight: float
@@ -252,8 +258,30 @@ class Sample:
         _require(len(self.looks) > 0, f"{self.key}: no looks")
         times = [look.acquired for look in self.looks]
         _require(times == sorted(times), f"{self.key}: looks are not in time order")
+        _require(
+            len(self.spares) in (0, len(times)), f"{self.key}: {len(times)} looks, but spares for {len(self.spares)}"
+        )
+        stays = [
+            [look.acquired, *(spare.acquired for spare in spares)]
+            for look, spares in zip(self.looks, self.spares, strict=False)
+        ]
+        in_order = all(max(before) <= min(after) for before, after in pairwise(stays))
+        _require(in_order, f"{self.key}: a spare would put the looks out of time order")
         _require(self.split in SPLITS, f"{self.key}: split {self.split!r} is not one of {SPLITS}")
         _require(0 < self.inclusion_probability <= 1, f"{self.key}: inclusion probability out of (0, 1]")
+
+    def with_spares(self, numbers: Mapping[int, int]) -> "Sample":
+        """The sample in which the spare `numbers[i]` stands in for look i, for every position i that it names.
+
+        Key and all else stay. A position keeps those of its spares that come after the one taken.
+        Raises SceneError where there is no such spare.
+        """
+        looks, spares = list(self.looks), list(self.spares)
+        for position, number in numbers.items():
+            there = len(spares[position]) if 0 <= position < len(spares) else 0
+            _require(0 <= number < there, f"{self.key}: look {position} has {there} spares, no number {number}")
+            looks[position], spares[position] = spares[position][number], spares[position][number + 1 :]
+        return replace(self, looks=tuple(looks), spares=tuple(spares) if any(spares) else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

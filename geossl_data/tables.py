@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -58,7 +59,7 @@ def _arrow_type(hint: Any) -> tuple[pa.DataType, bool]:
 
 
 def _fields(kind: type) -> list[pa.Field]:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     columns: list[pa.Field] = []
     for entry in fields(kind):
         hint = hints[entry.name]
@@ -81,28 +82,39 @@ def _row(record: Any) -> dict[str, Any]:
         value = getattr(record, entry.name)
         if is_dataclass(value):
             row |= _row(value)
-        elif isinstance(value, tuple):
-            row[entry.name] = [_row(item) if is_dataclass(item) else item for item in value]
         else:
-            row[entry.name] = value
+            row[entry.name] = _stored(value)
     return row
 
 
+def _stored(value: Any) -> Any:
+    """A value as Arrow takes it: tuples as lists, records inside them as structs."""
+    if isinstance(value, tuple):
+        return [_stored(item) for item in value]
+    return _row(value) if is_dataclass(value) else value
+
+
 def _record(kind: type[Record], row: Mapping[str, Any]) -> Record:
-    hints = get_type_hints(kind)
+    hints = _hints(cast(Any, kind))
     values: dict[str, Any] = {}
     for entry in fields(cast(Any, kind)):
         hint = hints[entry.name]
-        if is_dataclass(hint):
-            values[entry.name] = _record(cast(type[Any], hint), row)
-        elif get_origin(hint) is tuple:
-            item = get_args(hint)[0]
-            values[entry.name] = tuple(
-                _record(cast(type[Any], item), value) if is_dataclass(item) else value for value in row[entry.name]
-            )
-        else:
-            values[entry.name] = row[entry.name]
+        values[entry.name] = _restored(hint, row if is_dataclass(hint) else row[entry.name])
     return kind(**values)
+
+
+def _restored(hint: Any, value: Any) -> Any:
+    """What `_stored` made into `value`, by its annotation."""
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
+        return tuple([_restored(item, one) for one in value])
+    return _record(cast(type[Any], hint), value) if is_dataclass(hint) else value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The annotations of a record class by field."""
+    return get_type_hints(kind)
 
 
 def write_table(
@@ -185,8 +197,8 @@ def _write(
         pq.write_table(table.replace_schema_metadata(notes), temporary, compression="zstd")
 
 
-def read_table(path: Path, kind: type[Record]) -> list[Record]:
-    """The records of a table written by `write_table`.
+def read_table(path: Path, kind: type[Record], *, rows: Sequence[int] | None = None) -> list[Record]:
+    """The records of a table written by `write_table`, or those at the positions `rows`.
 
     Raises DatasetError when the file is absent, is not Parquet, or lacks a column of the record.
     """
@@ -194,8 +206,9 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     missing = [entry.name for entry in schema(kind) if entry.name not in table.column_names]
     if missing:
         raise DatasetError(f"{path}: has no {missing[0]}; another version wrote it: run its stage with --fresh")
+    chosen = table if rows is None else table.take(rows)
     try:
-        return [_record(kind, row) for row in table.to_pylist()]
+        return [_record(kind, row) for row in chosen.to_pylist()]
     except KeyError as error:
         raise DatasetError(f"{path}: has no {error}; another version wrote it: run its stage with --fresh") from None
 

@@ -1,6 +1,7 @@
 """Sampling as it is typed: strategies, strata, quotas, measured change, comparisons, and what cannot be drawn."""
 
 import csv
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from geossl_data.errors import GeosslError
 from geossl_data.files import exclusive, sha256
 from geossl_data.recipe import FetchOptions, SampleOptions, ShardOptions
 from geossl_data.records import RejectedSquare, Sample
+from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.manifest import read_manifest
 
 Command = Callable[..., tuple[int, str, str]]
@@ -158,3 +160,19 @@ def test_a_table_with_swapped_columns_is_told_by_the_land(folder: Path, tmp_path
     table.write_text("lon,lat,people\n" + "\n".join(",".join(map(str, row)) for row in rows) + "\n")
     with pytest.raises(GeosslError, match="swapped"):
         drawn(folder, weight_by=f"{table}:people")
+
+
+def test_a_place_across_the_edge_of_a_tile_is_measured_from_both(folder: Path) -> None:
+    # Places of 2.64 km are wider than the 1.2 km that the tiles of the tiny planet share.
+    drawn(folder, size=264, strategy="diverse")
+    grids = [scene.grids["B02"] for scene in read_scenes(folder / "scenes.parquet") if scene.sensor == "s2"]
+    rows = tables.open_parquet(folder / "measures.parquet").to_pylist()
+    across = [
+        row
+        for row in rows
+        if not any(grid.x <= row["x"] and row["x"] + 2640 <= grid.x + 10 * grid.width for grid in grids)
+    ]
+    assert 0 < len(across) < len(rows)
+    for row in across:
+        assert 2 < row["entropy"] < 6
+        assert all(map(math.isfinite, row["features"]))

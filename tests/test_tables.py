@@ -135,6 +135,19 @@ def test_a_table_of_another_version_is_one_clear_line(tmp_path: Path) -> None:
         read_table(tmp_path / "older.parquet", Sample)
 
 
+def test_spares_come_back_look_by_look(tmp_path: Path) -> None:
+    first, second = sample().looks
+    near = replace(first, s2_id="near", acquired=first.acquired.replace(day=9), s1_more=("f2",))
+    whole = replace(sample("a"), spares=((near, replace(near, s2_id="other")), ()))
+    write_table(tmp_path / "samples.parquet", [whole, sample("b"), replace(whole, looks=(near, second))], Sample)
+    assert read_table(tmp_path / "samples.parquet", Sample) == [
+        whole,
+        sample("b"),
+        replace(whole, looks=(near, second)),
+    ]
+    assert pq.read_table(tmp_path / "samples.parquet")["spares"][0].as_py()[0][0]["s1_more"] == ["f2"]
+
+
 def test_an_unwritable_target_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):

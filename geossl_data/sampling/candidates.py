@@ -2,13 +2,14 @@
 
 The squares of one Sentinel-2 tile lie side by side on the tile's own grid, their corners multiples of 60 m from the
 coarsest band's origin, so that every band has whole pixels in them. For sites drawn beforehand they are the squares of
-that lattice nearest to the sites. A place lies on one tile, so all its looks share one grid.
+that lattice nearest to the sites. A place lies on one tile, so all its looks share one grid; one that is too wide for
+the overlap of tiles and lies across their edge has all its looks from mosaics of the same grid, see `mosaics`.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,8 @@ from numpy.typing import NDArray
 from geossl_data.bands import S2_BANDS
 from geossl_data.errors import SamplingError
 from geossl_data.grid import (
-    Bounds,
-    Grid,
     cell_names,
     cells,
-    common_bounds,
     from_lonlat,
     square_lonlat,
     squares_lonlat,
@@ -30,17 +28,14 @@ from geossl_data.grid import (
 )
 from geossl_data.records import Pair, Place, Scene, Site, Skipped
 from geossl_data.sampling.coverage import FOOTPRINT_TOLERANCE, TURNS, Coverage
+from geossl_data.sampling.mosaics import joined_pairs, overflights, seam_corners, seams, tile_sets, with_only
+from geossl_data.sampling.tile_grids import STEP_M, TileGrid, corners, tile_grid
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-STEP_M = 60.0
-"""Corners of places are multiples of this from their grid's origin."""
 CELL_KM = 10.0
 """Spacing of the grid whose cell names a place."""
-
-_ON_GRID = 1e-3
-"""Largest misfit of two grids, in pixels, that counts as agreement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,58 +51,6 @@ class Candidate:
     """The site that the place stands for, where places were drawn beforehand."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TileGrid:
-    """The ground on which all Sentinel-2 bands of a scene have whole pixels."""
-
-    epsg: int
-    bounds: Bounds
-    """west, south, east, north in metres; west and north are multiples of 60 m from the coarsest band's origin."""
-
-    @property
-    def side_px(self) -> int:
-        """Side of the largest place that fits, in 10 m pixels."""
-        west, south, east, north = self.bounds
-        return max(0, int((min(east - west, north - south) + 1e-6) // STEP_M) * 6)
-
-
-def tile_grid(grids: Sequence[Grid]) -> TileGrid | str:
-    """The common ground of a scene's bands, or one line that says why there is none.
-
-    A band's grid agrees with the coarsest when its origin differs by a whole number of its own pixels. Bounds are
-    moved inwards to the next multiple of 60 m from the coarsest band's origin, so the answer may be a little smaller
-    than the scene.
-    """
-    if len({grid.epsg for grid in grids}) != 1:
-        return f"bands in different CRSs: {sorted({grid.epsg for grid in grids})}"
-    coarsest = max(grids, key=lambda grid: grid.resolution_m)
-    for grid in grids:
-        for origin, reference in ((grid.x, coarsest.x), (grid.y, coarsest.y)):
-            pixels = (origin - reference) / grid.resolution_m
-            if abs(pixels - round(pixels)) > _ON_GRID:
-                return f"a {grid.resolution_m:g} m band lies {abs(pixels - round(pixels)):.2f} pixels off the others"
-    west, south, east, north = common_bounds(grids)
-    west = coarsest.x + np.ceil((west - coarsest.x) / STEP_M - _ON_GRID) * STEP_M
-    north = coarsest.y - np.ceil((coarsest.y - north) / STEP_M - _ON_GRID) * STEP_M
-    return TileGrid(epsg=coarsest.epsg, bounds=(float(west), south, east, float(north)))
-
-
-def corners(bounds: Bounds, side_m: float) -> NDArray[np.float64]:
-    """North-west corners of the squares of `side_m` that fill `bounds`, shape (n, 2), row by row from the north.
-
-    What is left over at the edges is shared evenly, in steps of 60 m.
-    """
-    west, south, east, north = bounds
-    columns, rows = int((east - west + 1e-6) // side_m), int((north - south + 1e-6) // side_m)
-    if columns <= 0 or rows <= 0:
-        return np.empty((0, 2))
-    shift_x = (east - west - columns * side_m) / 2 // STEP_M * STEP_M
-    shift_y = (north - south - rows * side_m) / 2 // STEP_M * STEP_M
-    xs = west + shift_x + side_m * np.arange(columns)
-    ys = north - shift_y - side_m * np.arange(rows)
-    return np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-
-
 def inside(area: "BaseGeometry | None", lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points in degrees lie in an area or on its edge; all where there is none. Whole turns do not matter."""
     import shapely
@@ -116,23 +59,6 @@ def inside(area: "BaseGeometry | None", lon: NDArray[np.float64], lat: NDArray[n
         return np.ones(len(lon), dtype=bool)
     shapely.prepare(area)
     return np.asarray(np.logical_or.reduce([shapely.intersects_xy(area, lon + turn, lat) for turn in TURNS]))
-
-
-def _with_only(pair: Pair, s2_ids: tuple[str, ...], s1_ids: tuple[str, ...], by_id: dict[str, Scene]) -> Pair:
-    """The pair with these parts and frames; times and gap are those of the first of each."""
-    if (s2_ids, s1_ids) == (pair.s2_ids, pair.s1_ids):
-        return pair
-    s2, s1 = by_id[s2_ids[0]], by_id[s1_ids[0]]
-    return replace(
-        pair,
-        s2_id=s2.id,
-        s1_id=s1.id,
-        s2_more=s2_ids[1:],
-        s1_more=s1_ids[1:],
-        s2_acquired=s2.acquired,
-        s1_acquired=s1.acquired,
-        gap_hours=(s1.acquired - s2.acquired) / timedelta(hours=1),
-    )
 
 
 def _by_tile(pairs: Sequence[Pair], by_id: dict[str, Scene]) -> tuple[dict[TileGrid, list[Pair]], list[Skipped]]:
@@ -152,7 +78,7 @@ def _by_tile(pairs: Sequence[Pair], by_id: dict[str, Scene]) -> tuple[dict[TileG
         on_tile = tuple(name for name in pair.s2_ids if found[name] == tile)
         for name in set(pair.s2_ids) - set(on_tile):
             skipped.setdefault(name, f"a part of {pair.s2_id} on another pixel grid")
-        tiles[tile].append(_with_only(pair, on_tile, pair.s1_ids, by_id))
+        tiles[tile].append(with_only(pair, on_tile, pair.s1_ids, by_id))
     rows = [
         Skipped(stage="sample", id=scene_id, reason="off-grid", detail=detail)
         for scene_id, detail in sorted(skipped.items())
@@ -170,7 +96,8 @@ class Survey:
     """The ground that scenes show, in squares of one size."""
 
     candidates: list[Candidate]
-    """The squares that a pair covers fully, in an order that depends only on their position."""
+    """The squares that a pair covers fully, in an order that depends only on their position: tile by tile, then those
+    across the edges of tiles."""
     skipped: list[Skipped]
     """The scenes that give none."""
     bare_lon: NDArray[np.float64]
@@ -186,7 +113,8 @@ def survey(
     """Every square of `size_px` 10 m pixels on the tiles of the pairs, those that a pair covers and the others.
 
     scenes: both sensors; a Sentinel-2 scene needs `grids` for its bands. area: longitude/latitude; only places whose
-    centre lies in it. A place seen on two overlapping tiles appears once per tile.
+    centre lies in it. A place seen on two overlapping tiles appears once per tile. Squares that no tile holds are there
+    where pairs of several tiles cover them together.
     """
     by_id = {scene.id: scene for scene in scenes}
     tiles, skipped = _by_tile(pairs, by_id)
@@ -201,6 +129,7 @@ def survey(
                 candidates.append(Candidate(place=place, pairs=found))
             else:
                 bare.append(place)
+    candidates += _across_edges(tiles, by_id, size_px, area)
     return Survey(
         candidates=candidates,
         skipped=skipped,
@@ -208,6 +137,48 @@ def survey(
         bare_lat=np.array([place.lat for place in bare], dtype=np.float64),
         largest_px=max((tile.side_px for tile in tiles), default=0),
     )
+
+
+def _across_edges(
+    tiles: Mapping[TileGrid, Sequence[Pair]], by_id: dict[str, Scene], size_px: int, area: "BaseGeometry | None"
+) -> list[Candidate]:
+    """The squares that no tile holds and that pairs of several tiles cover together."""
+    found: list[Candidate] = []
+    for group in seams(list(tiles), size_px * 10.0):
+        places = _places(group[0], seam_corners(group, size_px * 10.0), size_px)
+        within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
+        chosen = [place for place, is_inside in zip(places, within, strict=True) if is_inside]
+        covering = _covering_together(chosen, group, tiles, by_id)
+        found += [Candidate(place=place, pairs=pairs) for place, pairs in zip(chosen, covering, strict=True) if pairs]
+    return found
+
+
+def _covering_together(
+    places: Sequence[Place],
+    group: Sequence[TileGrid],
+    tiles: Mapping[TileGrid, Sequence[Pair]],
+    by_id: dict[str, Scene],
+) -> list[tuple[Pair, ...]]:
+    """For each place the pairs of several tiles of a group that cover it, as `_covering` has those of one.
+
+    None for a place that a single tile holds. Of the sets of tiles that would do, the first serves.
+    """
+    if not places:
+        return []
+    at = np.array([(place.x, place.y) for place in places])
+    sets = tile_sets(at, places[0].side_m, group)
+    numbers = overflights(
+        [pair for number in sorted({n for s in sets for n in s}) for pair in tiles[group[number]]], by_id
+    )
+    covering: list[dict[tuple[object, ...], Pair]] = [{} for _ in places]
+    for members, rows in sets.items():
+        pairs = joined_pairs([tiles[group[number]] for number in members], numbers, by_id)
+        held = _covering([places[row] for row in rows], pairs, by_id, needs_all_parts=True)
+        for row, found in zip(rows, held, strict=True):
+            for pair in found:
+                key = (numbers[pair.s2_id], pair.s1_relative_orbit, pair.s1_orbit_state)
+                covering[row].setdefault(key, pair)
+    return [tuple(sorted(found.values(), key=_in_time)) for found in covering]
 
 
 def find_candidates(
@@ -231,11 +202,14 @@ def _places(tile: TileGrid, corners: NDArray[np.float64], size_px: int) -> list[
     ]
 
 
-def _covering(places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, Scene]) -> list[tuple[Pair, ...]]:
+def _covering(
+    places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, Scene], *, needs_all_parts: bool = False
+) -> list[tuple[Pair, ...]]:
     """For each place of a tile the pairs that cover it, with the frames it needs, in time order.
 
     pairs: of that tile, sorted by Sentinel-2 scene and rank; of each Sentinel-2 scene and Sentinel-1 orbit the first
-    that covers is taken, so that looks may keep to one orbit.
+    that covers is taken, so that looks may keep to one orbit. needs_all_parts: keep all Sentinel-2 parts, since they
+    are of different tiles: a footprint is not known as exactly as the edge of a raster.
     """
     if not places:
         return []
@@ -257,11 +231,16 @@ def _covering(places: Sequence[Place], pairs: Sequence[Pair], by_id: dict[str, S
         for index in np.flatnonzero(usable).tolist():
             needed = (s2_ids, s1_ids)
             if is_mosaic:
-                needed = (coverage.needed(s2_ids, index), coverage.needed(s1_ids, index))
+                parts = coverage.largest_first(s2_ids, index) if needs_all_parts else coverage.needed(s2_ids, index)
+                needed = (parts, coverage.needed(s1_ids, index))
                 if needed not in reduced:
-                    reduced[needed] = _with_only(pair, *needed, by_id)
+                    reduced[needed] = with_only(pair, *needed, by_id)
             covering[index].append(reduced[needed])
-    return [tuple(sorted(found, key=lambda pair: (pair.s2_acquired, pair.s2_id, pair.rank))) for found in covering]
+    return [tuple(sorted(found, key=_in_time)) for found in covering]
+
+
+def _in_time(pair: Pair) -> tuple[datetime, str, int]:
+    return pair.s2_acquired, pair.s2_id, pair.rank
 
 
 def _inner_squares(places: Sequence[Place]) -> NDArray[np.object_]:
@@ -282,8 +261,9 @@ def candidates_at(
 
     A site's place is the square of its size whose centre is nearest to it among the squares of a tile's 60 m lattice;
     it is at most 43 m away. Of several tiles that hold the square and cover it, one of the UTM zone in which the site
-    lies comes first, then the one with most pairs, then the one whose centre is nearest. Sites outside `area` are left
-    out. Raises SamplingError when the sites are of different sizes.
+    lies comes first, then the one with most pairs, then the one whose centre is nearest. Where none does, several tiles
+    may that hold it together. Sites outside `area` are left out. Raises SamplingError when the sites are of different
+    sizes.
     """
     by_id = {scene.id: scene for scene in scenes}
     within = inside(area, np.array([site.lon for site in sites]), np.array([site.lat for site in sites]))
@@ -303,10 +283,37 @@ def candidates_at(
             rank = (tile.epsg != utm_epsg(site.lon, site.lat), -len(found), offset)
             if found and (number not in best or rank < best[number][0]):
                 best[number] = (rank, Candidate(place=place, pairs=found, site=site))
+    rest = np.array([number for number in range(len(ordered)) if number not in best], dtype=np.int64)
+    for number, rank, candidate in _sites_across_edges(ordered, rest, tiles, by_id):
+        if number not in best or rank < best[number][0]:
+            best[number] = (rank, candidate)
     for number, site in enumerate(ordered):
         if number not in best:
             skipped.append(_without_place(site, n_tiles[number]))
     return [best[number][1] for number in sorted(best)], skipped
+
+
+def _sites_across_edges(
+    sites: Sequence[Site],
+    numbers: NDArray[np.int64],
+    tiles: Mapping[TileGrid, Sequence[Pair]],
+    by_id: dict[str, Scene],
+) -> Iterator[tuple[int, tuple[bool, int, float], Candidate]]:
+    """Those of some sites whose square lies across the edges of tiles, with a rank (less is better) and a candidate."""
+    if not len(numbers):
+        return
+    size_px = sites[0].size_px
+    for group in seams(list(tiles), size_px * 10.0):
+        of_tiles = _tiles_of_sites([sites[number] for number in numbers], group)
+        near = numbers[np.unique(np.concatenate([np.zeros(0, np.int64), *(rows for _, rows in of_tiles)]))]
+        places = _places(group[0], _nearest_corners(group[0], sites, near)[0], size_px)
+        for number, place, pairs in zip(
+            near.tolist(), places, _covering_together(places, group, tiles, by_id), strict=True
+        ):
+            if pairs:
+                site = sites[number]
+                rank = (group[0].epsg != utm_epsg(site.lon, site.lat), -len(pairs), 0.0)
+                yield number, rank, Candidate(place=place, pairs=pairs, site=site)
 
 
 def _without_place(site: Site, n_tiles: int) -> Skipped:
@@ -346,10 +353,22 @@ def _nearest_places(
     west, south, east, north = tile.bounds
     size_px = sites[0].size_px
     side = size_px * 10.0
+    at, xs, ys = _nearest_corners(tile, sites, numbers)
+    left, top = at.T
+    fits = (left >= west) & (left + side <= east + 1e-6) & (top <= north) & (top - side >= south - 1e-6)
+    offsets = np.hypot(xs - (west + east) / 2, ys - (south + north) / 2)
+    places = _places(tile, at[fits], size_px)
+    return places, offsets[fits], numbers[fits]
+
+
+def _nearest_corners(
+    tile: TileGrid, sites: Sequence[Site], numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """North-west corners of the squares of a tile's lattice nearest to some sites, shape (n, 2), and where these lie in
+    its zone, metres."""
+    west, _, _, north = tile.bounds
+    side = sites[0].size_px * 10.0
     xs, ys = from_lonlat(tile.epsg, [sites[n].lon for n in numbers], [sites[n].lat for n in numbers])
     left = west + np.round((xs - side / 2 - west) / STEP_M) * STEP_M
     top = north - np.round((north - (ys + side / 2)) / STEP_M) * STEP_M
-    fits = (left >= west) & (left + side <= east + 1e-6) & (top <= north) & (top - side >= south - 1e-6)
-    offsets = np.hypot(xs - (west + east) / 2, ys - (south + north) / 2)
-    places = _places(tile, np.column_stack([left, top])[fits], size_px)
-    return places, offsets[fits], numbers[fits]
+    return np.column_stack([left, top]), xs, ys

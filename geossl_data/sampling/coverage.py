@@ -33,6 +33,7 @@ class Coverage:
     def __init__(self, squares: NDArray[np.object_], by_id: dict[str, Scene]) -> None:
         self._squares = squares
         self._by_id = by_id
+        self._grounds: dict[str, BaseGeometry] = {}
         self._alone: dict[str, NDArray[np.bool_]] = {}
         self._together: dict[tuple[str, ...], NDArray[np.bool_]] = {}
 
@@ -41,9 +42,7 @@ class Coverage:
         import shapely
 
         if scene_id not in self._alone:
-            ground = _ground([self._by_id[scene_id]])
-            shapely.prepare(ground)
-            self._alone[scene_id] = shapely.covers(ground, self._squares)
+            self._alone[scene_id] = shapely.covers(self._ground_of(scene_id), self._squares)
         return self._alone[scene_id]
 
     def together(self, ids: tuple[str, ...]) -> NDArray[np.bool_]:
@@ -73,12 +72,26 @@ class Coverage:
                     return some
         return tuple(meeting)
 
+    def largest_first(self, ids: tuple[str, ...], index: int) -> tuple[str, ...]:
+        """All of `ids`, by how much of a square they cover; of equals the earlier first."""
+        shares = self._shares(ids, np.array([index]))[:, 0]
+        return tuple(ids[number] for number in np.argsort(-shares, kind="stable"))
+
+    def _ground_of(self, scene_id: str) -> "BaseGeometry":
+        """What one footprint covers, prepared for many questions."""
+        import shapely
+
+        if scene_id not in self._grounds:
+            self._grounds[scene_id] = _ground([self._by_id[scene_id]])
+            shapely.prepare(self._grounds[scene_id])
+        return self._grounds[scene_id]
+
     def _shares(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of some squares' area that each scene covers, shape (scenes, rows)."""
         import shapely
 
         squares = self._squares[rows]
-        grounds = [_ground([self._by_id[scene_id]]) for scene_id in ids]
+        grounds = [self._ground_of(scene_id) for scene_id in ids]
         covered = np.stack([shapely.area(shapely.intersection(squares, ground)) for ground in grounds])
         return np.asarray(covered / shapely.area(squares))
 

@@ -13,6 +13,7 @@ from geossl_data.errors import SamplingError
 from geossl_data.records import Look, Pair, Place, Sample, Scene, Site, Skipped
 from geossl_data.sampling.looks import Tie, choose_looks
 from geossl_data.sampling.pool import Pool, make_pool, pool_counts
+from geossl_data.sampling.spares import spare_looks
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.sampling.strategies import POWERS, STRATEGIES, Draw, Ground, Rules, Strategy, ground_shares
 
@@ -166,7 +167,8 @@ def draw_samples(
     pool = make_pool(
         scenes,
         pairs,
-        choose=partial(_choose, looks, cloud, tie),
+        choose=partial(choose_looks, looks, cloud=cloud, tie=tie),
+        spare=partial(spare_looks, looks, cloud=cloud, tie=tie),
         rule=SplitRule(block_km=block_km, val=val, test=test, seed=seed),
         size=size,
         strata=strata,
@@ -176,10 +178,6 @@ def draw_samples(
     )
     ground = ground_of(pool, rules=Rules(power=POWERS[allocation]), min_distance_km=min_distance_km)
     return draw(pool, ground, strategy=strategy, count=count, seed=seed)
-
-
-def _choose(rule: str, cloud: dict[str, float | None], tie: Tie, pairs: Sequence[Pair]) -> tuple[Look, ...]:
-    return choose_looks(rule, pairs, cloud, tie)
 
 
 def _too_close(pool: Pool, taken: Draw, least_km: float) -> list[Skipped]:
@@ -202,6 +200,7 @@ def _samples(pool: Pool, ground: Ground, taken: Draw, strategy: str, measures: "
     inverse = shares[taken.indices] / chances
     weights = inverse / inverse.mean()
     drawn_by = np.full(len(taken.indices), strategy) if taken.drawn_by is None else taken.drawn_by
+    spares = _spares(pool, taken.indices.tolist())
     samples = []
     for row, index in enumerate(taken.indices.tolist()):
         place, looks, site = pool.candidates[index].place, pool.looks[index], sites[row]
@@ -210,6 +209,7 @@ def _samples(pool: Pool, ground: Ground, taken: Draw, strategy: str, measures: "
             key=sample_key(place, looks),
             place=place,
             looks=looks,
+            spares=spares[row],
             stratum=str(pool.stratum[index]),
             weight=float(weights[row]),
             inclusion_probability=float(chances[row]),
@@ -219,6 +219,21 @@ def _samples(pool: Pool, ground: Ground, taken: Draw, strategy: str, measures: "
         )
         samples.append(sample if measures is None else with_measures(sample, measures, index))
     return sorted(samples, key=lambda sample: sample.key)
+
+
+def _spares(pool: Pool, indices: Sequence[int]) -> list[tuple[tuple[Look, ...], ...]]:
+    """The spares of the looks of some candidates; worked out once for all that the same pairs cover."""
+    if pool.spare is None:
+        return [()] * len(indices)
+    known: dict[tuple[int, ...], tuple[tuple[Look, ...], ...]] = {}
+    found = []
+    for index in indices:
+        pairs = pool.candidates[index].pairs
+        key = tuple(map(id, pairs))
+        if key not in known:
+            known[key] = pool.spare(pairs)
+        found.append(known[key])
+    return found
 
 
 def with_measures(sample: Sample, measures: "Measures", row: int) -> Sample:

@@ -13,15 +13,16 @@ of the land.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
 from geossl_data.records import Look, Pair
+from geossl_data.sampling.periods import ALIGNED, ALIGNED_DAYS, MEAN_YEAR, YEAR, day_of_year
 
 Tie = Literal["clearest", "nearest"]
 FloatArray = NDArray[np.float64]
@@ -29,21 +30,15 @@ IntArray = NDArray[np.int64]
 
 SAME_PASS = timedelta(minutes=5)
 """Sentinel-2 scenes closer in time than this belong to one overflight and never make two looks."""
-YEAR = timedelta(days=365)
-"""No look of a year, or of one period of `long`, is further from another."""
-ALIGNED_DAYS = 45.0
-"""Days of the year by which the two looks of one season of `long` may differ; 31 December is next to 1 January."""
 MOST_DATES = 52
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_DAY_US = 86_400_000_000
-_MEAN_YEAR_US = 31_557_600_000_000
-"""365.25 days: whole years later is the same day of the year, give or take one."""
-_ALIGNED_US = int((ALIGNED_DAYS + 1) * _DAY_US)
-"""Times that are aligned in the day of the year are so in time elapsed, give or take that day."""
+_MEAN_YEAR_US = MEAN_YEAR // _MICROSECOND
+_ALIGNED_US = ALIGNED // _MICROSECOND
 _BLOCK = 500_000
 """Numbers worked on at once, which bounds memory; no result depends on it."""
+_EVER = np.iinfo(np.int64)
 _DECIMALS = 6
 """Means that agree to this many decimals are equal: the rest is rounding."""
 
@@ -95,6 +90,13 @@ class Choice:
     """Which dates; none where there are too few."""
     worth: float = 0.0
     """More is better; what the choice of an orbit goes by."""
+    spans: IntArray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+    """From when to before when another date may stand in for each of `rows`, microseconds, shape (rows, 2), none of
+    them into another; shape (0, 2) where nothing may."""
+    may_slide: bool = False
+    """Whether the spans may all be moved by the same time, as long as each still holds its date."""
+    years: int = 0
+    """How many whole years lie between the two halves of `rows`, which are aligned one by one; 0: no halves."""
 
 
 Rule = Callable[[Dates, LookOptions], Choice]
@@ -103,13 +105,16 @@ NOTHING = Choice(rows=np.zeros(0, dtype=np.int64))
 
 def single(dates: Dates, options: LookOptions) -> Choice:
     """The best date of all."""
-    return Choice(rows=np.lexsort((dates.at_us, dates.second, dates.first))[:1], worth=1.0)
+    rows = np.lexsort((dates.at_us, dates.second, dates.first))[:1]
+    return Choice(rows=rows, worth=1.0, spans=_between(dates.at_us, rows))
 
 
 def seasons(dates: Dates, options: LookOptions) -> Choice:
     """The best date in each window of the year that has most windows filled; the earliest of such years."""
-    rows = _best_year(dates.at_us, dates.at_us, (dates.first, dates.second, dates.at_us), options.dates)
-    return Choice(rows=rows, worth=float(len(rows))) if len(rows) >= options.least else NOTHING
+    rows, windows = _best_year(dates.at_us, dates.at_us, (dates.first, dates.second, dates.at_us), options.dates)
+    if len(rows) < options.least:
+        return NOTHING
+    return Choice(rows=rows, worth=float(len(rows)), spans=windows, may_slide=True)
 
 
 def long(dates: Dates, options: LookOptions) -> Choice:
@@ -132,7 +137,7 @@ def long(dates: Dates, options: LookOptions) -> Choice:
         choice = _years_apart(dates, years, options)
         worth = years * choice.worth
         if worth > best.worth:
-            best = Choice(rows=choice.rows, worth=worth)
+            best = replace(choice, worth=worth)
     return best
 
 
@@ -151,10 +156,16 @@ def _years_apart(dates: Dates, years: int, options: LookOptions) -> Choice:
     order = order[is_near[order]]
     early, late = early[order], late[order]
     ranks = (dates.first[early] + dates.first[late], dates.second[early] + dates.second[late], early, late)
-    rows = _best_year(low[order], high[order], ranks, options.dates)
+    rows, windows = _best_year(low[order], high[order], ranks, options.dates)
     if len(rows) < options.least:
         return NOTHING
-    return Choice(rows=np.concatenate([early[rows], late[rows]]), worth=float(len(rows)))
+    return Choice(
+        rows=np.concatenate([early[rows], late[rows]]),
+        worth=float(len(rows)),
+        spans=np.concatenate([windows, windows + years * _MEAN_YEAR_US]),
+        may_slide=True,
+        years=years,
+    )
 
 
 def series(dates: Dates, options: LookOptions) -> Choice:
@@ -166,11 +177,21 @@ def series(dates: Dates, options: LookOptions) -> Choice:
         in_slots = ranked[np.argsort(slot[ranked], kind="stable")]
         best = in_slots[np.diff(slot[in_slots], prepend=-1) > 0]
         ranked = np.concatenate([best, ranked[~np.isin(ranked, best)]])[: options.most]
-    return Choice(rows=ranked, worth=float(len(ranked)))
+    return Choice(rows=ranked, worth=float(len(ranked)), spans=_between(at, ranked))
 
 
 LOOKS: Mapping[str, Rule] = {"single": single, "seasons": seasons, "long": long, "series": series}
 """Look rules by name: (dates that a place was seen on, options) → which of them it keeps, maybe none."""
+
+
+def _between(at_us: IntArray, rows: IntArray) -> IntArray:
+    """The times that are nearer to each of some dates than to the others, shape (rows, 2): to half-way between."""
+    order = np.argsort(at_us[rows])
+    middle = (at_us[rows[order[:-1]]] + at_us[rows[order[1:]]] + 1) // 2
+    spans = np.empty((len(rows), 2), dtype=np.int64)
+    spans[order, 0] = np.concatenate([[_EVER.min], middle])
+    spans[order, 1] = np.concatenate([middle, [_EVER.max]])
+    return spans
 
 
 def _days_between(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -179,8 +200,12 @@ def _days_between(a: FloatArray, b: FloatArray) -> FloatArray:
     return np.minimum(days, 366.0 - days)
 
 
-def _best_year(low: IntArray, high: IntArray, ranks: Sequence[NDArray[Any]], n_windows: int) -> IntArray:
-    """The best item in each filled window of the year that has most windows filled; in time order, maybe none.
+def _best_year(
+    low: IntArray, high: IntArray, ranks: Sequence[NDArray[Any]], n_windows: int
+) -> tuple[IntArray, IntArray]:
+    """The best item in each filled window of the year that has most windows filled, and these windows; maybe none.
+
+    In time order; of each window its beginning and its end, microseconds, shape (items, 2).
 
     low, high: where each item begins and ends, microseconds, shape (n,), sorted by low; only an item that lies in a
     window whole fills it, so that there may be none. ranks: shape (n,) each, less is better, the first decides. Of all
@@ -189,19 +214,19 @@ def _best_year(low: IntArray, high: IntArray, ranks: Sequence[NDArray[Any]], n_w
     lies at the beginning of its window; so only such starts are tried.
     """
     if not len(low):
-        return np.zeros(0, dtype=np.int64)
+        return NOTHING.rows, NOTHING.spans
     part = _part_us(n_windows)
     edges = np.unique(low)
     starts = np.unique(edges[None, :] - part * np.arange(n_windows)[:, None])
     filled = _filled(starts, low, high, n_windows)
     n_filled, first = int(filled.max()), int(starts[np.argmax(filled)])
     if not n_filled:
-        return np.zeros(0, dtype=np.int64)
+        return NOTHING.rows, NOTHING.spans
     nearby = starts[(starts >= first) & (starts < first + part)]
     rows = np.flatnonzero((low >= first) & (low < first + part + YEAR // _MICROSECOND))
     order = rows[np.lexsort([rank[rows] for rank in reversed(ranks)])]
     best: tuple[float, ...] = (math.inf, math.inf)
-    taken = order[:0]
+    taken, windows = NOTHING.rows, NOTHING.spans
     step = max(1, _BLOCK // len(order))
     for position in range(0, len(nearby), step):
         block = nearby[position : position + step, None]
@@ -218,7 +243,9 @@ def _best_year(low: IntArray, high: IntArray, ranks: Sequence[NDArray[Any]], n_w
         found = tuple(float(mean[top]) for mean in means)
         if found < best:
             best, taken = found, items[top][has[top]]
-    return np.asarray(taken)
+            begins = block[full[top]] + part * np.flatnonzero(has[top])
+            windows = np.column_stack([begins, begins + _length_us(part)])
+    return taken, windows
 
 
 def _filled(starts: IntArray, low: IntArray, high: IntArray, n_windows: int) -> IntArray:
@@ -240,11 +267,16 @@ def _part_us(n_windows: int) -> int:
     return YEAR // _MICROSECOND // n_windows
 
 
+def _length_us(part: int) -> int:
+    """Microseconds that a window takes of its part of the year."""
+    return part * 2 // 3
+
+
 def _windows(low: IntArray, high: IntArray, start: IntArray | np.int64, n_windows: int) -> IntArray:
     """Which window of the year from `start` each item lies in whole, -1 for none; broadcasts."""
     part = _part_us(n_windows)
     window = (low - start) // part
-    fits = (window >= 0) & (window < n_windows) & (high - start - window * part < part * 2 // 3)
+    fits = (window >= 0) & (window < n_windows) & (high - start - window * part < _length_us(part))
     return np.where(fits, window, -1)
 
 
@@ -271,7 +303,7 @@ def choose_looks(
     pairs of unknown orbit go together with each other only. The order of the pairs does not matter.
     """
     options = LookOptions(dates=dates, least=least, most=most, years_apart=years_apart)
-    return _looks(_rule(rule), pairs, cloud, tie, options, same_orbit and rule != "single")
+    return _looks(rule_named(rule), pairs, cloud, tie, options, same_orbit and rule != "single")
 
 
 def choose_all(
@@ -291,7 +323,7 @@ def choose_all(
     places: the pairs of each. The looks of places with the same pairs are one object.
     """
     options = LookOptions(dates=dates, least=least, most=most, years_apart=years_apart)
-    chosen_by, in_one_orbit = _rule(rule), same_orbit and rule != "single"
+    chosen_by, in_one_orbit = rule_named(rule), same_orbit and rule != "single"
     known: dict[tuple[object, ...], tuple[Look, ...]] = {}
     found: list[tuple[Look, ...]] = []
     for pairs in places:
@@ -304,7 +336,8 @@ def choose_all(
     return found
 
 
-def _rule(name: str) -> Rule:
+def rule_named(name: str) -> Rule:
+    """The rule of a name in LOOKS; SamplingError where there is none."""
     if name not in LOOKS:
         raise SamplingError(f"no rule for looks {name!r}; there are {', '.join(LOOKS)}")
     return LOOKS[name]
@@ -318,30 +351,66 @@ def _looks(
     options: LookOptions,
     in_one_orbit: bool,
 ) -> tuple[Look, ...]:
+    chosen = choose_pairs(rule, pairs, cloud, tie, options, in_one_orbit)
+    return () if chosen is None else tuple(look_of(chosen.pairs[row]) for row in chosen.rows.tolist())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chosen:
+    """What a rule takes of the pairs that cover a place."""
+
+    pairs: list[Pair]
+    """All of the Sentinel-1 orbit that was taken, or of any where the looks may be of several, in time order."""
+    rows: IntArray
+    """Which of them are looks, in time order, shape (looks,)."""
+    spans: IntArray
+    """As in Choice, in the same order as `rows`."""
+    may_slide: bool
+    """As in Choice."""
+    years: int
+    """As in Choice."""
+
+
+def choose_pairs(
+    rule: Rule,
+    pairs: Sequence[Pair],
+    cloud: Mapping[str, float | None],
+    tie: Tie,
+    options: LookOptions,
+    in_one_orbit: bool,
+) -> Chosen | None:
+    """The pairs that become the looks of a place, and when others may stand in; None where there are too few dates."""
     groups: dict[tuple[int, str], list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[_orbit(pair) if in_one_orbit else (0, "")].append(pair)
     best: tuple[float, ...] | None = None
-    chosen: list[Pair] = []
-    for _, group in sorted(groups.items()):
+    chosen: Chosen | None = None
+    for _, members in sorted(groups.items()):
+        group = sorted(members, key=lambda pair: (pair.s2_acquired, pair.s2_id, pair.rank, pair.s1_id))
         distinct = _distinct(group)
-        dates = _dates(distinct, cloud, tie)
+        dates = dates_of([group[row] for row in distinct], cloud, tie)
         choice = rule(dates, options)
         if not len(choice.rows):
             continue
         rank = (-choice.worth, float(dates.first[choice.rows].mean()), float(dates.second[choice.rows].mean()))
         if best is None or rank < best:
-            best, chosen = rank, [distinct[row] for row in sorted(choice.rows.tolist())]
-    return tuple(
-        Look(
-            s2_id=pair.s2_id,
-            s1_id=pair.s1_id,
-            acquired=pair.s2_acquired,
-            gap_hours=pair.gap_hours,
-            s1_more=pair.s1_more,
-            s2_more=pair.s2_more,
-        )
-        for pair in chosen
+            order = np.argsort(choice.rows)
+            spans = choice.spans[order] if len(choice.spans) else choice.spans
+            rows = np.array(distinct, dtype=np.int64)[choice.rows[order]]
+            best = rank
+            chosen = Chosen(pairs=group, rows=rows, spans=spans, may_slide=choice.may_slide, years=choice.years)
+    return chosen
+
+
+def look_of(pair: Pair) -> Look:
+    """A pair as a look."""
+    return Look(
+        s2_id=pair.s2_id,
+        s1_id=pair.s1_id,
+        acquired=pair.s2_acquired,
+        gap_hours=pair.gap_hours,
+        s1_more=pair.s1_more,
+        s2_more=pair.s2_more,
     )
 
 
@@ -350,16 +419,16 @@ def _orbit(pair: Pair) -> tuple[int, str]:
     return (pair.s1_relative_orbit or 0, pair.s1_orbit_state or "")
 
 
-def _distinct(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs without second copies of one overflight, in time order."""
-    kept: list[Pair] = []
-    for pair in sorted(pairs, key=lambda pair: (pair.s2_acquired, pair.s2_id, pair.rank, pair.s1_id)):
-        if not kept or pair.s2_acquired - kept[-1].s2_acquired >= SAME_PASS:
-            kept.append(pair)
+def _distinct(pairs: Sequence[Pair]) -> list[int]:
+    """Which of some pairs in time order there are without second copies of one overflight."""
+    kept: list[int] = []
+    for row, pair in enumerate(pairs):
+        if not kept or pair.s2_acquired - pairs[kept[-1]].s2_acquired >= SAME_PASS:
+            kept.append(row)
     return kept
 
 
-def _dates(pairs: Sequence[Pair], cloud: Mapping[str, float | None], tie: Tie) -> Dates:
+def dates_of(pairs: Sequence[Pair], cloud: Mapping[str, float | None], tie: Tie) -> Dates:
     """The pairs as the rules see them."""
     known = [cloud.get(pair.s2_id) for pair in pairs]
     cloudy = np.array([100.0 if value is None else value for value in known])
@@ -368,94 +437,7 @@ def _dates(pairs: Sequence[Pair], cloud: Mapping[str, float | None], tie: Tie) -
     times = [pair.s2_acquired for pair in pairs]
     return Dates(
         at_us=np.array([(when - _EPOCH) // _MICROSECOND for when in times], dtype=np.int64),
-        day=np.array([_day_of_year(when) for when in times]),
+        day=np.array([day_of_year(when) for when in times]),
         first=first,
         second=second,
     )
-
-
-def _day_of_year(when: datetime) -> float:
-    """Days since the year began, 0 to 366."""
-    return (when - when.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)) / timedelta(days=1)
-
-
-# ------------------------------------------------------------------------------------------------ two periods
-
-
-class Dated(Protocol):
-    """Anything with a time, as a Look."""
-
-    @property
-    def acquired(self) -> datetime: ...
-
-
-def periods(looks: Sequence[Dated]) -> tuple[int, ...]:
-    """For each look of a place, in time order, which of two periods it is of: 0 the early, 1 the late one.
-
-    Told from the times alone, so that it holds for stored looks too and where some are missing: the looks fall into
-    two runs of at most 365 days, divided so that most have a look of the same season in the other run. All are 0 where
-    there are no two such runs, as with the looks of `seasons`.
-    """
-    n_early, _ = _divided(looks)
-    return (0,) * n_early + (1,) * (len(looks) - n_early)
-
-
-def aligned(looks: Sequence[Dated]) -> list[tuple[int, int]]:
-    """Which looks show the same season years apart: pairs of positions (early, late) in time order.
-
-    Both lie whole years apart, the same number for all, and at most ALIGNED_DAYS of the year. No look is in two pairs;
-    all looks of an untouched `long` are in one. Empty where there are no two periods.
-    """
-    return _divided(looks)[1]
-
-
-def within(looks: Sequence[Dated]) -> list[tuple[int, int]]:
-    """Which looks show different seasons of one period: all pairs of positions (earlier, later) in the same one.
-
-    With one period only, all pairs of looks not more than 365 days apart.
-    """
-    half = periods(looks)
-    return [
-        (a, b)
-        for a in range(len(looks))
-        for b in range(a + 1, len(looks))
-        if half[a] == half[b] and looks[b].acquired - looks[a].acquired <= YEAR
-    ]
-
-
-def _divided(looks: Sequence[Dated]) -> tuple[int, list[tuple[int, int]]]:
-    """How many looks the early period has, all where there is one only, and the aligned pairs."""
-    times = [look.acquired for look in looks]
-    best: tuple[int, float] = (0, 0.0)
-    n_early = len(times)
-    pairs: list[tuple[int, int]] = []
-    if not times or times[-1] - times[0] <= YEAR:
-        return n_early, pairs
-    for cut in range(1, len(times)):
-        if times[cut - 1] - times[0] > YEAR or times[-1] - times[cut] > YEAR:
-            continue
-        mean_year = _MEAN_YEAR_US * _MICROSECOND
-        fewest = max(1, math.floor((times[cut] - times[cut - 1]) / mean_year))
-        for years in range(fewest, math.ceil((times[-1] - times[0]) / mean_year) + 1):
-            found = _in_step(times, cut, years * mean_year)
-            rank = (len(found), (times[cut] - times[cut - 1]) / YEAR)
-            if found and rank > best:
-                best, n_early, pairs = rank, cut, found
-    return n_early, pairs
-
-
-def _in_step(times: Sequence[datetime], cut: int, apart: timedelta) -> list[tuple[int, int]]:
-    """Pairs of positions before and from `cut` that are aligned at a distance, most possible, in time order."""
-    found: list[tuple[int, int]] = []
-    early, late = 0, cut
-    while early < cut and late < len(times):
-        off = times[late] - times[early] - apart
-        days = abs(_day_of_year(times[late]) - _day_of_year(times[early]))
-        if abs(off) <= _ALIGNED_US * _MICROSECOND and min(days, 366.0 - days) <= ALIGNED_DAYS:
-            found.append((early, late))
-            early, late = early + 1, late + 1
-        elif off < timedelta(0):
-            late += 1
-        else:
-            early += 1
-    return found

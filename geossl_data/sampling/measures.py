@@ -28,7 +28,7 @@ from geossl_data.sampling.change import (
     spectral_entropy,
     upper_mean,
 )
-from geossl_data.sampling.looks import aligned, within
+from geossl_data.sampling.periods import aligned, within
 
 FloatArray = NDArray[np.float64]
 

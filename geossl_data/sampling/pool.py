@@ -28,6 +28,8 @@ FloatArray = NDArray[np.float64]
 Names = NDArray[np.str_]
 ChooseLooks = Callable[[Sequence[Pair]], tuple[Look, ...]]
 """The pairs that cover a place → its looks in time order, none where there are too few dates."""
+FindSpares = Callable[[Sequence[Pair]], tuple[tuple[Look, ...], ...]]
+"""The pairs that cover a place → for each of its looks those that may stand in for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class Pool:
     skipped: list[Skipped] = field(default_factory=list)
     """Scenes without squares, and sites without a place."""
     is_of_sites: bool = False
+    spare: FindSpares | None = None
+    """Finds the spares of the looks; asked for the places drawn only."""
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -91,6 +95,7 @@ def make_pool(
     *,
     choose: ChooseLooks,
     rule: SplitRule,
+    spare: FindSpares | None = None,
     size: int = 264,
     strata: Strata | None = None,
     land_km2: Mapping[str, float] | None = None,
@@ -101,11 +106,12 @@ def make_pool(
 ) -> Pool:
     """The places of `size` 10 m pixels that can be drawn among the pairs, with their looks and strata.
 
-    scenes: both sensors, the Sentinel-2 ones with pixel grids. choose: the look rule. strata: None takes the default
-    layer. land_km2: land that was asked for, by stratum; what its scenes show of a stratum counts where it is more.
-    surface: `land` leaves out places centred at sea. buffer_km: no place nearer than this to a block of another split.
-    area: longitude/latitude; only places whose centre lies in it. sites: places drawn beforehand, of that size; only
-    these are candidates, each keeps its stratum and split, and no buffer is asked for again.
+    scenes: both sensors, the Sentinel-2 ones with pixel grids. choose: the look rule. spare: finds what may stand in
+    for the looks of `choose`; None for looks without spares. strata: None takes the default layer. land_km2: land that
+    was asked for, by stratum; what its scenes show of a stratum counts where it is more. surface: `land` leaves out
+    places centred at sea. buffer_km: no place nearer than this to a block of another split. area: longitude/latitude;
+    only places whose centre lies in it. sites: places drawn beforehand, of that size; only these are candidates, each
+    keeps its stratum and split, and no buffer is asked for again.
     Raises SamplingError when no place fits or none has the dates.
     """
     layer = strata_of("regions") if strata is None else strata
@@ -151,6 +157,7 @@ def make_pool(
         ),
         skipped=skipped,
         is_of_sites=sites is not None,
+        spare=spare,
     )
     if not has_dates.any():
         raise SamplingError(f"none of {len(candidates)} candidate places has the dates that --looks needs")

@@ -1,7 +1,7 @@
 """Real Sentinel-2 items of many tiles and zones: candidates lie inside footprints, and draws are even over them."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -13,6 +13,7 @@ import shapely
 
 from geossl_data.grid import square_lonlat
 from geossl_data.records import Pair, Sample, Scene
+from geossl_data.sampling.candidates import survey
 from geossl_data.sampling.draw import draw, ground_of
 from geossl_data.sampling.land import is_land
 from geossl_data.sampling.looks import choose_looks
@@ -29,31 +30,35 @@ LAND = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "geo" / 
 PC = PROVIDERS["planetary-computer"]
 
 
-def one_scene_a_tile(path: Path) -> list[Scene]:
-    """Of every tile the scene with most ground."""
-    best: dict[str, Scene] = {}
+@pytest.fixture(scope="module")
+def all_scenes() -> list[Scene]:
+    path = ITEMS / "planetary-computer__sentinel-2-l2a.ndjson"
+    if not path.is_file():
+        pytest.skip("no real items: ../shared/data/stac is absent")
+    found: dict[str, Scene] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             scene = scene_from_item(json.loads(line), PC, f"{PC.url}/")
         except ItemError:
             continue
+        if scene.grids:
+            found.setdefault(scene.id, scene)
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def scenes(all_scenes: list[Scene]) -> list[Scene]:
+    """Of every tile the scene with most ground."""
+    best: dict[str, Scene] = {}
+    for scene in all_scenes:
         tile = str(scene.mgrs_tile)
-        if scene.grids and (tile not in best or scene.footprint.area > best[tile].footprint.area):
+        if tile not in best or scene.footprint.area > best[tile].footprint.area:
             best[tile] = scene
     return [best[tile] for tile in sorted(best)]
 
 
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    path = ITEMS / "planetary-computer__sentinel-2-l2a.ndjson"
-    if not path.is_file():
-        pytest.skip("no real items: ../shared/data/stac is absent")
-    return one_scene_a_tile(path)
-
-
-@pytest.fixture(scope="module")
-def pool(scenes: list[Scene]) -> Pool:
-    """Places of 2.64 km on all tiles, each seen by a radar that sees everything three hours later."""
+def with_radar(scenes: Sequence[Scene]) -> tuple[list[Scene], list[Pair]]:
+    """A radar for each scene that sees everything three hours later, and the pairs."""
     radars, pairs = [], []
     for scene in scenes:
         time = scene.acquired + timedelta(hours=3)
@@ -79,6 +84,13 @@ def pool(scenes: list[Scene]) -> Pool:
                 n_candidates=1,
             )
         )
+    return radars, pairs
+
+
+@pytest.fixture(scope="module")
+def pool(scenes: list[Scene]) -> Pool:
+    """Places of 2.64 km on all tiles."""
+    radars, pairs = with_radar(scenes)
     choose = partial(choose_looks, "single", cloud={})
     rule = SplitRule(block_km=50.0)
     return make_pool([*scenes, *radars], pairs, choose=choose, rule=rule, strata=strata_of("climate"))
@@ -151,3 +163,40 @@ def test_land_agrees_with_the_polygons_it_was_made_from() -> None:
     lon, lat = rng.uniform(-180, 180, 20_000), np.degrees(np.arcsin(rng.uniform(-1, 1, 20_000)))
     agree = is_land(lon, lat) == shapely.contains_xy(land, lon, lat)
     assert agree[lat > -60].mean() > 0.998
+
+
+def test_wide_places_across_real_tiles_lie_on_the_rasters_and_footprints_of_their_mosaic(
+    all_scenes: list[Scene],
+) -> None:
+    datatakes: dict[tuple[object, ...], list[Scene]] = defaultdict(list)
+    for scene in all_scenes:
+        datatakes[(scene.platform, scene.relative_orbit, scene.acquired)].append(scene)
+    datatake = max(datatakes.values(), key=len)
+    assert len(datatake) > 10
+    radars, pairs = with_radar(datatake)
+    by_id = {scene.id: scene for scene in datatake}
+    sizes = {}
+    for size_px in (978, 1200):
+        found = survey([*datatake, *radars], pairs, size_px).candidates
+        wide = [entry for entry in found if entry.pairs[0].s2_more]
+        sizes[size_px] = len(wide)
+        for entry in wide:
+            parts = [by_id[name] for name in entry.pairs[0].s2_ids]
+            assert len({part.mgrs_tile for part in parts}) == len(parts)
+            assert {grid.epsg for part in parts for grid in part.grids.values()} == {entry.place.epsg}
+            square = shapely.box(*entry.place.bounds)
+            rasters = [
+                shapely.intersection_all([shapely.box(*grid.bounds) for grid in part.grids.values()]) for part in parts
+            ]
+            assert shapely.union_all(rasters).covers(square)
+            assert not any(raster.covers(square) for raster in rasters)
+            ground = square_lonlat(entry.place.epsg, entry.place.x, entry.place.y, entry.place.side_m)
+            seen = shapely.union_all([part.footprint for part in parts])
+            assert seen.intersection(ground).area > 0.9 * ground.area
+            for part in parts:
+                for grid in part.grids.values():
+                    assert (entry.place.x - grid.x) % grid.resolution_m == 0
+                    assert (entry.place.y - grid.y) % grid.resolution_m == 0
+    # Real tiles overlap by 9.8 km.
+    assert sizes[978] == 0
+    assert sizes[1200] > 20

@@ -163,7 +163,7 @@ class Http:
                     return answer
                 failure = _refusal(self.label, answer.status)
                 tries = tries_when_overloaded if answer.status in _TOO_MUCH else self._tries(answer.status)
-                wait = _wait_asked_for(answer)
+                wait = wait_asked_for(answer)
                 if answer.status in _BUSY:
                     self._limiter.complained()
             if attempt + 1 >= tries:
@@ -251,7 +251,7 @@ def _refusal(label: str, status: int) -> HttpError:
     return HttpError("status", f"{label}: refused the request (HTTP {status}); try again later", status)
 
 
-def _wait_asked_for(answer: Answer) -> float | None:
+def wait_asked_for(answer: Answer) -> float | None:
     """Seconds that a server asks to wait: Retry-After in seconds or as a date, or in words; None where it does not.
 
     A date is taken relative to the server's own clock where it tells it.

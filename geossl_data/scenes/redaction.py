@@ -22,6 +22,9 @@ LOGGERS = (
     *(f"requests{part}" for part in ("", ".adapters", ".auth", ".sessions")),
     *(f"pystac_client{part}" for part in ("", ".client", ".collection_client", ".item_search", ".mixins")),
     *(f"pystac_client.{part}" for part in ("stac_api_io", "conformance")),
+    "aiohttp.client",
+    "aiohttp.internal",
+    "asyncio",
 )
 """Loggers of the libraries through which addresses and headers pass. A filter holds for one logger, not for those
 below it, hence the list."""

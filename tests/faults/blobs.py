@@ -2,17 +2,18 @@
 
 import json
 import re
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote
 
 from geossl_data.scenes.providers import TokenService
 
@@ -33,7 +34,8 @@ class Seen:
 class Reply:
     """What to answer instead of a file.
 
-    cut: send so many bytes of what was announced. stall: and then nothing. drip_s: pause after each byte.
+    cut: send so many bytes of what was announced. stall: and then nothing. drip_s: pause after each byte. headers: a
+    name with an empty value is left out.
     """
 
     status: int = 200
@@ -77,6 +79,11 @@ class Cloud:
         self.others: list[Seen] = []
         self.n_dripped = 0
         """Bytes sent one by one."""
+        self.etag = ""
+        """What every file is sent with; nothing where it is empty."""
+        self.under_way = 0
+        """Requests for blobs that are not answered yet."""
+        self.most_under_way = 0
         self.released = threading.Event()
         self._lock = threading.Lock()
 
@@ -113,6 +120,15 @@ class Cloud:
         with self._lock:
             self.blobs.append(seen)
             number = len(self.blobs)
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return self._blob(seen, account, number)
+        finally:
+            with self._lock:
+                self.under_way -= 1
+
+    def _blob(self, seen: Seen, account: str, number: int) -> Reply:
         told = self.on_blob(seen, number)
         if told is not None:
             return told
@@ -123,17 +139,19 @@ class Cloud:
 
     def file(self, seen: Seen) -> Reply:
         """The range of a file that was asked for."""
-        path = self.folder / seen.path.removeprefix(self.root).split("/", 3)[-1]
+        path = self.folder / unquote(seen.path).removeprefix(self.root).split("/", 3)[-1]
         if not path.is_file():
             return Reply(404)
         content = path.read_bytes()
+        headers = {"ETag": self.etag}
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", seen.headers.get("range", ""))
         if wanted is None:
-            return Reply(content=content)
+            return Reply(headers=headers, content=content)
         first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
         if first >= len(content):
-            return Reply(416)
-        return Reply(206, {"Content-Range": f"bytes {first}-{last}/{len(content)}"}, content=content[first : last + 1])
+            return Reply(416, {"Content-Range": f"bytes */{len(content)}"})
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return Reply(206, headers, content=content[first : last + 1])
 
 
 @contextmanager
@@ -141,6 +159,10 @@ def serve_cloud(folder: Path) -> Iterator[Cloud]:
     """A cloud that serves the files of a folder; it ends with the block."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        # Else each answer waits for the acknowledgement of its headers.
+        disable_nagle_algorithm = True
+
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
             seen = Seen(path, query, {name.lower(): value for name, value in self.headers.items()})
@@ -151,7 +173,8 @@ def serve_cloud(folder: Path) -> Iterator[Cloud]:
                 now = datetime.now(UTC) + timedelta(seconds=cloud.clock_ahead_s)
                 headers["Date"] = format_datetime(now, usegmt=True)
             for name, value in (headers | reply.headers).items():
-                self.send_header(name, value)
+                if value:
+                    self.send_header(name, value)
             self.end_headers()
             if reply.drip_s:
                 for byte in reply.content:
@@ -159,6 +182,7 @@ def serve_cloud(folder: Path) -> Iterator[Cloud]:
                     cloud.n_dripped += 1
                     cloud.released.wait(reply.drip_s)
                 return
+            self.close_connection = self.close_connection or reply.cut is not None
             self.wfile.write(reply.content[: reply.cut])
             if reply.stall:
                 self.wfile.flush()
@@ -173,6 +197,21 @@ def serve_cloud(folder: Path) -> Iterator[Cloud]:
     class Server(ThreadingHTTPServer):
         request_queue_size = 128
         daemon_threads = True
+        connections: ClassVar[set[socket.socket]] = set()
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            self.connections.add(request)
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            self.connections.discard(request)
+            super().shutdown_request(request)
+
+        def hang_up(self) -> None:
+            """End what is kept alive: another server may get the same port."""
+            for connection in list(self.connections):
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that hangs up is what many tests are about."""
@@ -186,4 +225,5 @@ def serve_cloud(folder: Path) -> Iterator[Cloud]:
         finally:
             cloud.released.set()
             server.shutdown()
+            server.hang_up()
             thread.join(timeout=5)

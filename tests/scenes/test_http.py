@@ -59,9 +59,9 @@ def test_1_10_retry_after_as_a_date(loopback: Any, client: Http, waits: list[flo
 def test_a_date_is_taken_by_the_servers_own_clock() -> None:
     theirs = datetime(2020, 1, 1, tzinfo=UTC)
     headers = {"Date": format_datetime(theirs), "Retry-After": format_datetime(theirs + timedelta(seconds=7))}
-    assert http_module._wait_asked_for(Answer(503, headers, b"")) == 7.0
-    assert http_module._wait_asked_for(Answer(503, headers | {"Retry-After": "soon"}, b"")) is None
-    assert http_module._wait_asked_for(Answer(503, headers | {"Date": "?"}, b"")) == 0.0
+    assert http_module.wait_asked_for(Answer(503, headers, b"")) == 7.0
+    assert http_module.wait_asked_for(Answer(503, headers | {"Retry-After": "soon"}, b"")) is None
+    assert http_module.wait_asked_for(Answer(503, headers | {"Date": "?"}, b"")) == 0.0
 
 
 def test_1_10_a_wait_in_words(loopback: Any, client: Http, waits: list[float]) -> None:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The real servers of the tests: PostgreSQL with PostGIS, stac-fastapi-pgstac, and azurite, which emulates Azure's blobs.
+# The real servers of the tests: PostgreSQL with PostGIS, stac-fastapi-pgstac, azurite, which emulates Azure's blobs, and
+# moto, which emulates S3.
 #
 #   bash tests/servers/install.sh
 #
@@ -12,6 +13,7 @@ servers=${GEOSSL_SERVERS:-$root/.servers}
 python=${PYTHON:-python3}
 packages=('stac-fastapi-pgstac[server]>=6.0,<8' 'pypgstac[psycopg]>=0.9,<0.11')
 azurite='azurite@^3.35'
+moto='moto[s3,server]>=5,<6'
 
 has_postgis() {
   local initdb
@@ -47,6 +49,12 @@ if [ "$(cat "$servers/venv/asked-for" 2> /dev/null)" != "${packages[*]}" ]; then
   "$python" -m venv --clear "$servers/venv"
   "$servers/venv/bin/python" -m pip install -q --disable-pip-version-check "${packages[@]}"
   echo "${packages[*]}" > "$servers/venv/asked-for"
+fi
+# Apart from the others: it has its own opinion about their dependencies.
+if [ "$(cat "$servers/moto/asked-for" 2> /dev/null)" != "$moto" ]; then
+  "$python" -m venv --clear "$servers/moto"
+  "$servers/moto/bin/python" -m pip install -q --disable-pip-version-check "$moto"
+  echo "$moto" > "$servers/moto/asked-for"
 fi
 [ -x "$servers/node_modules/.bin/azurite-blob" ] ||
   npm install --silent --no-audit --no-fund --prefix "$servers" "$azurite"

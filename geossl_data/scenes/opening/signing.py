@@ -55,6 +55,14 @@ class Signer:
         container, bare = self._container(href)
         return href if container is None else f"{bare}?{self._tokens().token(container).value}"
 
+    def at_once(self, href: str) -> str | None:
+        """The signed address, for who must not wait; None where a token has to be waited for."""
+        container, bare = self._container(href)
+        if container is None:
+            return href
+        token = self._tokens().held(container)
+        return None if token is None else f"{bare}?{token.value}"
+
     def renewed(self, signed: str) -> str:
         """The address signed anew, after `signed` was refused; the same one where there is no other token for it.
 

@@ -136,6 +136,17 @@ class Tokens:
             shelf.token = fresh
             return fresh
 
+    def held(self, container: Container) -> Token | None:
+        """The token in use, without waiting for anybody; None where there is none that is good for a while."""
+        shelf = self._shelf(container)
+        if not shelf.lock.acquire(blocking=False):
+            return None
+        try:
+            held = shelf.token
+            return held if held is not None and time.monotonic() < held.refresh_at else None
+        finally:
+            shelf.lock.release()
+
     def _fresh(self, shelf: _Shelf, container: Container) -> Token:
         try:
             fresh = self._ask(container, shelf.refused)

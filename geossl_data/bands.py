@@ -57,6 +57,26 @@ SCL_BAND = "SCL"
 SCL_NODATA = 0
 SCL_CLOUD = (3, 8, 9, 10)
 """Cloud shadow, cloud medium and high probability, thin cirrus."""
+SCL_CLASSES = 12
+"""How many numbers the classification has, 0 to 11."""
+SCL_SHADOW = 3
+SCL_WATER = 6
+SCL_SNOW = 11
+SCL_GROUPS: dict[str, tuple[int, ...]] = {
+    "saturated": (1,),
+    "dark": (2,),
+    "shadow": (SCL_SHADOW,),
+    "vegetation": (4,),
+    "bare": (5,),
+    "water": (SCL_WATER,),
+    "unclassified": (7,),
+    "cloud": (8, 9, 10),
+    "snow": (SCL_SNOW,),
+}
+"""The classes by what they say of a view: each in one group, so that the shares of all groups add up to 1.
+
+Clouds are counted as `eo:cloud_cover` counts them, thin cirrus with them; their shadows stand by themselves.
+"""
 LABEL_BAND = "class"
 """Land-class map that a catalog may hold beside its scenes, 10 m."""
 LABEL_NODATA = 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geossl_data.errors import GeosslError
     from geossl_data.evaluation.probes import knn_accuracy, linear_probe
     from geossl_data.pipeline import Report
+    from geossl_data.pipeline._open import open_look, open_sample
     from geossl_data.pretrain.checkpoint import load_encoder
     from geossl_data.pretrain.encoders import build_encoder
     from geossl_data.recipe import (
@@ -71,6 +72,8 @@ _HOME = {
     "load_encoder": "pretrain.checkpoint",
     "make_pool": "sampling.pool",
     "match": "scenes.matching",
+    "open_look": "pipeline._open",
+    "open_sample": "pipeline._open",
     "open_shards": "shards.stream",
     "read_manifest": "shards.manifest",
     "read_recipe": "recipe",
@@ -121,6 +124,8 @@ __all__ = [
     "load_encoder",
     "make_pool",
     "match",
+    "open_look",
+    "open_sample",
     "open_shards",
     "pipeline",
     "read_manifest",

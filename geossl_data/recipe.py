@@ -278,6 +278,16 @@ class ShardOptions(Section):
     codec: Literal["npy"] = Field("npy", description="How arrays are stored: npy (plain NumPy files).")
     shard_mb: int = Field(256, ge=1, le=4096, description="Size that a shard is planned for, MB.")
     min_valid: float = Field(0.9, ge=0, le=1, description="Least share of valid pixels in every look, both sensors.")
+    max_cloud: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Most cloud and cloud shadow in the window of every look, percent; left out: any. A look that "
+        "fails this or the other demands is replaced by the next best pair.",
+    )
+    min_entropy: float | None = Field(
+        None, ge=0, le=6, description="Least spectral entropy of every look, bits (0 to 6); left out: any."
+    )
 
 
 class PretrainOptions(Section):

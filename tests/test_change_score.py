@@ -15,7 +15,7 @@ from geossl_data.records import Pair, Scene
 from geossl_data.sampling.candidates import Candidate, find_candidates
 from geossl_data.sampling.measures import Measures
 from geossl_data.scenes.store import read_scenes
-from geossl_data.tiles.rasters import Rasters
+from geossl_data.tiles.rasters import Pixels, Rasters, Wanted
 
 SIZE = 60
 
@@ -119,14 +119,14 @@ def test_what_is_known_is_not_read_again(
     folder = fetched.at(tmp_path / "data")
     first, _ = measure(folder, fetched.candidates[:3], fetched.scenes, sensors="s2", size=SIZE)
     n_reads = 0
-    on_dataset = Rasters.on_dataset
+    read = Rasters.read
 
-    def counted(self: Rasters, href: str, act: object) -> object:
+    def counted(self: Rasters, want: Wanted) -> Pixels:
         nonlocal n_reads
         n_reads += 1
-        return on_dataset(self, href, act)  # type: ignore[arg-type]
+        return read(self, want)
 
-    monkeypatch.setattr(Rasters, "on_dataset", counted)
+    monkeypatch.setattr(Rasters, "read", counted)
     again, _ = measure(folder, fetched.candidates[:3], fetched.scenes, sensors="s2", size=SIZE)
     assert n_reads == 0
     assert_same(first, again)
@@ -145,13 +145,13 @@ def test_each_overview_is_read_once_for_all_places(
     fetched: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hrefs: list[str] = []
-    on_dataset = Rasters.on_dataset
+    read = Rasters.read
 
-    def noted(self: Rasters, href: str, act: object) -> object:
-        hrefs.append(href)
-        return on_dataset(self, href, act)  # type: ignore[arg-type]
+    def noted(self: Rasters, want: Wanted) -> Pixels:
+        hrefs.append(want.href)
+        return read(self, want)
 
-    monkeypatch.setattr(Rasters, "on_dataset", noted)
+    monkeypatch.setattr(Rasters, "read", noted)
     folder = fetched.at(tmp_path / "data")
     one_zone = [candidate for candidate in fetched.candidates if candidate.place.epsg == 32720]
     measure(folder, one_zone, fetched.scenes, sensors="both", size=SIZE, workers=4)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SCENES, PAIRS, SAMPLES, SKIPPED = "scenes.parquet", "pairs.parquet", "samples.parquet", "skipped.parquet"
 YIELD, PLACES, REJECTED = "yield.csv", "places.parquet", "rejected.parquet"
 SHARDS, MANIFEST, RUNS, LICENCE = "shards", "manifest.parquet", "runs", "LICENSE.txt"
+HEADERS = "headers.sqlite"
+"""Where the blocks of each raster lie in its file: a cache, safe to delete."""
 
 Stage = Literal["fetch", "sample", "shard"]
 STAGES: tuple[Stage, ...] = ("fetch", "sample", "shard")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from geossl_data import tables
 from geossl_data.bands import SCL_BAND
 from geossl_data.files import atomic_path, remove_folder
-from geossl_data.grid import Grid
-from geossl_data.pipeline._folder import PAIRS, access_to, fingerprint_of
+from geossl_data.grid import Bounds, Grid
+from geossl_data.pipeline._folder import HEADERS, PAIRS, access_to, fingerprint_of
 from geossl_data.progress import Progress, Task, silent
 from geossl_data.records import Look, Place, Scene, Skipped
 from geossl_data.sampling.candidates import Candidate
@@ -177,7 +177,7 @@ def _measured(
     pool = ThreadPoolExecutor(max(1, workers))
     try:
         with (
-            Rasters(access=access_to(folder)) as rasters,
+            Rasters(access=access_to(folder), headers=folder / HEADERS) as rasters,
             progress("measuring change", total=sum(map(len, needed))) as task,
         ):
             for ground, ids in zip(grounds, needed, strict=True):
@@ -189,13 +189,17 @@ def _measured(
 
 
 def _grounds(candidates: Sequence[Candidate], by_id: Mapping[str, Scene], resolution_m: int) -> list[_Ground]:
-    """The blocks of all tiles in which candidates lie, in a fixed order."""
+    """The blocks of all tiles in which candidates lie, in a fixed order, then one for each that no tile holds."""
     from geossl_data.tiles.coarse import coarse_grid
 
     by_tile: dict[tuple[int, float, float, float, float], list[int]] = defaultdict(list)
+    across: list[_Ground] = []
     for row, candidate in enumerate(candidates):
         tile = by_id[candidate.pairs[0].s2_id].grids["B02"]
-        by_tile[(tile.epsg, *tile.bounds)].append(row)
+        if _holds(tile.bounds, candidate.place.bounds):
+            by_tile[(tile.epsg, *tile.bounds)].append(row)
+        else:
+            across.append(_ground_across(candidate.place, tile, resolution_m, row))
     grounds: list[_Ground] = []
     for (epsg, *bounds), rows in sorted(by_tile.items()):
         west, south, east, north = bounds
@@ -221,7 +225,35 @@ def _grounds(candidates: Sequence[Candidate], by_id: Mapping[str, Scene], resolu
             )
             core = (slice(top - first_row, bottom - first_row), slice(left - first_column, right - first_column))
             grounds.append(_Ground(grid=grid, core=core, rows=inside))
-    return grounds
+    return grounds + across
+
+
+def _holds(bounds: Bounds, other: Bounds) -> bool:
+    """Whether a rectangle lies in another one, give or take a millimetre."""
+    west, south, east, north = other
+    return (
+        bounds[0] <= west + 1e-3
+        and bounds[1] <= south + 1e-3
+        and bounds[2] >= east - 1e-3
+        and bounds[3] >= north - 1e-3
+    )
+
+
+def _ground_across(place: Place, tile: Grid, resolution_m: int, row: int) -> _Ground:
+    """A block of its own around a place that no tile holds, on the coarse lattice of one tile."""
+    west, south, east, north = place.bounds
+    margin = max(1, (BLOCK_PX - math.ceil(place.side_m / resolution_m)) // 2)
+    left, right = math.floor((west - tile.x) / resolution_m), math.ceil((east - tile.x) / resolution_m)
+    top, bottom = math.floor((tile.y - north) / resolution_m), math.ceil((tile.y - south) / resolution_m)
+    grid = Grid(
+        tile.epsg,
+        tile.x + (left - margin) * resolution_m,
+        tile.y - (top - margin) * resolution_m,
+        float(resolution_m),
+        right - left + 2 * margin,
+        bottom - top + 2 * margin,
+    )
+    return _Ground(grid=grid, core=_window(place, grid), rows=[row])
 
 
 def _count(side: int) -> int:

@@ -11,7 +11,7 @@ from geossl_data.bands import S2_BANDS
 from geossl_data.errors import ReadError, TokenError
 from geossl_data.pipeline._drawing import resolved, strata_for
 from geossl_data.pipeline._fetch import places_of, searched_area
-from geossl_data.pipeline._folder import PAIRS, SCENES, access_to, need, recipe_of
+from geossl_data.pipeline._folder import HEADERS, PAIRS, SCENES, access_to, need, recipe_of
 from geossl_data.progress import Progress
 from geossl_data.recipe import FetchOptions, SampleOptions
 from geossl_data.records import Pair, Scene, Site, Skipped
@@ -47,6 +47,7 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
     """What can be drawn in a folder, with the scenes it is drawn from."""
     from geossl_data.sampling.looks import choose_looks
     from geossl_data.sampling.pool import make_pool
+    from geossl_data.sampling.spares import spare_looks
     from geossl_data.sampling.splits import SplitRule
     from geossl_data.scenes.area import area_of
     from geossl_data.scenes.store import read_scenes
@@ -59,10 +60,19 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
     with progress("reading scenes") as task:
         scenes = read_scenes(folder / SCENES)
         task.advance()
+    told: dict[str, Any] = {
+        "cloud": {scene.id: scene.cloud_percent for scene in scenes if scene.sensor == "s2"},
+        "tie": fetched.tie,
+        "dates": options.dates,
+        "least": options.least_dates,
+        "most": options.most_looks,
+        "years_apart": options.years_apart,
+        "same_orbit": options.looks_orbit == "same",
+    }
     inside = area_of(options.bbox, options.area)
     if inside is None and sites is None:
         inside = searched_area(folder, fetched)
-    with Rasters(access=access_to(folder)) as rasters:
+    with Rasters(access=access_to(folder), headers=folder / HEADERS) as rasters:
         s2_ids = {s2_id for pair in pairs for s2_id in pair.s2_ids}
         scenes, unreadable = _with_grids(rasters, scenes, s2_ids, progress)
         strata = strata_for(folder, options, inside, rasters)
@@ -70,17 +80,8 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
             pool = make_pool(
                 scenes,
                 pairs,
-                choose=partial(
-                    choose_looks,
-                    options.looks,
-                    cloud={scene.id: scene.cloud_percent for scene in scenes if scene.sensor == "s2"},
-                    tie=fetched.tie,
-                    dates=options.dates,
-                    least=options.least_dates,
-                    most=options.most_looks,
-                    years_apart=options.years_apart,
-                    same_orbit=options.looks_orbit == "same",
-                ),
+                choose=partial(choose_looks, options.looks, **told),
+                spare=partial(spare_looks, options.looks, **told),
                 rule=SplitRule(block_km=options.block_km, val=options.val, test=options.test, seed=options.seed),
                 size=options.size,
                 strata=strata,

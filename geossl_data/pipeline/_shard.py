@@ -1,8 +1,10 @@
 """The stage that cuts the looks and stores them, and the check of what it stored."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from geossl_data.bands import LABEL_BAND, LABEL_NODATA
 from geossl_data.errors import DatasetError, EmptyResultError
 from geossl_data.files import exclusive, remove_folder, write_text
 from geossl_data.pipeline._folder import (
+    HEADERS,
     LICENCE,
     MANIFEST,
     SAMPLES,
@@ -31,7 +34,10 @@ from geossl_data.records import Sample
 
 if TYPE_CHECKING:
     from geossl_data.scenes.opening.access import Access
+    from geossl_data.shards.manifest import Manifest
     from geossl_data.shards.verify import Finding
+    from geossl_data.tiles.build import Demands, Tile
+    from geossl_data.tiles.windows import SkipError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +45,36 @@ class TileFactory:
     """Builds tiles from a dataset folder; small enough to send to a worker, which reads the scenes itself."""
 
     folder: Path
-    min_valid: float
+    demands: "Demands"
     catalog_base: str | None
     access: "Access"
     """Sent to other processes, it shares this one's tokens with them."""
+    threads: int | None = None
+    """How many decode; one for each processor when left out."""
 
     @contextmanager
-    def __call__(self) -> Iterator[Any]:
-        """A callable Sample → Tile that keeps its rasters open until the block ends."""
-        from functools import partial
-
+    def __call__(self, samples: Sequence[Sample]) -> Iterator[Any]:
+        """A callable Sample → Tile for these samples, in this order, that reads ahead until the block ends."""
         from geossl_data.scenes.store import read_scenes
-        from geossl_data.tiles.build import build_tile
+        from geossl_data.tiles.build import build_tiles
         from geossl_data.tiles.rasters import Rasters
 
         scenes = read_scenes(self.folder / SCENES)
         labels = [scene for scene in scenes if scene.sensor == "label"]
         by_id = {scene.id: scene for scene in scenes}
-        with Rasters(access=self.access) as rasters:
-            yield partial(
-                build_tile,
-                scenes=by_id,
-                labels=labels,
-                rasters=rasters,
-                min_valid=self.min_valid,
-                catalog_base=self.catalog_base,
-            )
+        with Rasters(access=self.access, headers=self.folder / HEADERS, threads=self.threads) as rasters:
+            tiles = build_tiles(samples, by_id, labels, rasters, self.demands, catalog_base=self.catalog_base)
+            with closing(tiles):
+                yield partial(_next_tile, zip(samples, tiles, strict=True))
+
+
+def _next_tile(tiles: "Iterator[tuple[Sample, Tile | SkipError]]", sample: Sample) -> "Tile":
+    """The tile of a sample out of a stream of them; SkipError where it has none."""
+    of, built = next(tiles)
+    assert of.key == sample.key, f"{sample.key} was asked for where {of.key} is next"
+    if isinstance(built, Exception):
+        raise built
+    return built
 
 
 def shard(
@@ -83,6 +93,7 @@ def shard(
     from geossl_data.shards.plan import plan_shards
     from geossl_data.shards.report import manifest_notes
     from geossl_data.shards.writer import write_shards
+    from geossl_data.tiles.build import Demands
 
     need(folder, SCENES, SAMPLES, stage="sample")
     recipe = recipe_of(folder)
@@ -104,9 +115,10 @@ def shard(
     base = str(tables.read_metadata(folder / SCENES).get("base", ""))
     factory = TileFactory(
         folder=folder,
-        min_valid=options.min_valid,
+        demands=Demands(min_valid=options.min_valid, max_cloud=options.max_cloud, min_entropy=options.min_entropy),
         catalog_base=None if "://" in base or not base else base,
         access=access_to(folder),
+        threads=None if workers == 1 else max(1, len(os.sched_getaffinity(0)) // workers),
     )
     drawn_with = recipe.places if recipe.fetch is not None and recipe.fetch.places else recipe.sample
     with working_on(folder, options):
@@ -163,9 +175,11 @@ def _shard_report(folder: Path, *, fresh: bool) -> Report:
 
     manifest = read_manifest(folder / MANIFEST)
     nbytes = sum(shard["nbytes"] for shard in manifest.notes["shards"].values())
+    n_replaced = _replaced(folder, manifest)
     facts = {
         "places written": len(manifest.entries),
         "looks": sum(entry.n_looks for entry in manifest.entries),
+        **({"looks replaced by the next best pair": n_replaced} if n_replaced else {}),
         "shards": len(manifest.notes["shards"]),
         "MB": round(nbytes / 1e6, 1),
     }
@@ -175,6 +189,19 @@ def _shard_report(folder: Path, *, fresh: bool) -> Report:
         facts=facts,
         skipped=skipped_counts(folder, "shard"),
         hints=("geossl verify", "geossl pretrain"),
+    )
+
+
+def _replaced(folder: Path, manifest: "Manifest") -> int:
+    """How many looks are not the ones that were drawn, but one of their spares."""
+    drawn = {
+        sample.key: [(look.s2_id, look.s1_id) for look in sample.looks]
+        for sample in tables.read_table(folder / SAMPLES, Sample)
+    }
+    return sum(
+        look != before
+        for entry in manifest.entries
+        for look, before in zip(zip(entry.s2_ids, entry.s1_ids, strict=True), drawn.get(entry.key, ()), strict=False)
     )
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geossl_data.bands import MEMBERS, SIZE_STEP_PX, Member
@@ -257,16 +258,18 @@ def write_manifest(path: Path, entries: Sequence[Entry], notes: Mapping[str, Any
     write_items(path, [_item(entry) for entry in rows], metadata=notes)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, *, key: str | None = None) -> Manifest:
     """The manifest at `path`, rows in the order of shard and offset; needs pyarrow and nothing else.
 
+    key: read only the row of this sample, no row where it was not written.
     Raises DatasetError when the file is absent or not Parquet, ShardError when it is not a manifest of ours.
     """
     columns = {field.name: "id" if field.name == "key" else _PREFIX + field.name for field in fields(Entry)}
     open_parquet(path, columns=())
     present = set(pq.read_schema(path).names)
     columns = {name: column for name, column in columns.items() if name not in _OPTIONAL or column in present}
-    rows = open_parquet(path, columns=columns.values()).to_pylist()
+    table = open_parquet(path, columns=columns.values())
+    rows = (table if key is None else table.filter(pc.equal(table["id"], key))).to_pylist()
     notes = read_metadata(path)
     _check_notes(path, notes)
     return Manifest([from_plain({name: row[column] for name, column in columns.items()}) for row in rows], notes)

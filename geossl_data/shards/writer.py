@@ -36,8 +36,10 @@ from geossl_data.version import VERSION
 
 Build = Callable[[Sample], Tile]
 """Sample → Tile; raises a GeosslError for a sample that has to be skipped."""
-BuildFactory = Callable[[], AbstractContextManager[Build]]
-"""Opens what a Build needs and closes it again; picklable, so that a worker process can call it."""
+BuildFactory = Callable[[Sequence[Sample]], AbstractContextManager[Build]]
+"""Opens what a Build needs and closes it again; picklable, so that a worker process can call it.
+
+It is told which samples the Build will be asked for, in that order, so that it can read ahead."""
 
 SCHEMA_VERSION = 1
 SECRET_PATTERN = re.compile(
@@ -265,7 +267,7 @@ def write_shards(
             finally:
                 remove_unfinished(folder)
         elif todo:
-            with build_factory() as build:
+            with build_factory([sample for plan in todo for sample in plan.samples]) as build:
                 counted = _counting(build, task.advance)
                 for plan in todo:
                     done(plan, write_shard(plan, folder, counted, codec=codec, fingerprint=fingerprint), 0)
@@ -286,5 +288,5 @@ def _write_apart(
     folder: Path, build_factory: BuildFactory, codec: str, fingerprint: str, plan: ShardPlan
 ) -> ShardReport:
     """What a worker process runs."""
-    with build_factory() as build:
+    with build_factory(plan.samples) as build:
         return write_shard(plan, folder, build, codec=codec, fingerprint=fingerprint)

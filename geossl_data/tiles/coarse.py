@@ -6,9 +6,9 @@ averaged, which gives much the same for many more bytes. Nothing of this is cut 
 """
 
 import math
-import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,16 @@ from geossl_data.files import atomic_path
 from geossl_data.grid import Bounds, Grid
 from geossl_data.scenes.hrefs import redact
 from geossl_data.tiles.radiometry import mask_power
-from geossl_data.tiles.rasters import ALIGNMENT_PX, MAX_WINDOW_NBYTES, Rasters, SkipError
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
+from geossl_data.tiles.rasters import ALIGNMENT_PX, Pixels, Rasters, SkipError
+from geossl_data.tiles.warping import bounds_in, warped
+from geossl_data.tiles.windows import Array, Layout, Source, require_one_north_up_band, require_size
 
 RESOLUTIONS_M = (20, 40, 80, 160)
 """What a place may be looked at in: whole multiples of the bands' own pixels, as overviews of factor two have them."""
 LEAST_SIDE_PX = 24
 """Pixels along a place's side that a score needs: 5 % of the place are then 29 pixels."""
 MARGIN_PX = 2
-"""Source pixels read around a window that is warped."""
-
-_WARPING = threading.Lock()
-"""rasterio silences a warning while it warps by what all threads share (`warnings.catch_warnings`)."""
+"""Overview pixels read around a window that is warped."""
 
 
 def coarse_resolution(size_px: int) -> int:
@@ -47,21 +43,37 @@ def coarse_grid(epsg: int, bounds: Bounds, resolution_m: int) -> Grid:
     return Grid(epsg, west, north, float(resolution_m), max(1, width), max(1, height))
 
 
+@dataclass(frozen=True, slots=True)
+class CoarseWant:
+    """One window of one band on a coarse grid."""
+
+    href: str
+    """Unsigned."""
+    grid: Grid
+    kind: Literal["numbers", "classes", "power"]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its pixels, in the type of power."""
+        return 4 * self.grid.width * self.grid.height
+
+    def source(self, layout: Layout) -> Source:
+        """The window of whole overview pixels that it is made of. Raises SkipError."""
+        kinds = "f" if self.kind == "power" else "ui"
+        if layout.dtype.kind not in kinds:
+            wanted = "linear power is a float" if kinds == "f" else "whole numbers belong"
+            raise SkipError("wrong-dtype", f"{redact(self.href)}: {layout.dtype} where {wanted}")
+        require_one_north_up_band(layout, self.href)
+        return _power_source(self, layout) if self.kind == "power" else _number_source(self, layout)
+
+
 def read_coarse_numbers(rasters: Rasters, href: str, grid: Grid) -> NDArray[np.uint16]:
     """Mean digital numbers on a coarse grid, shape (height, width); 0 where nothing is measured.
 
     0 is no data also where the raster does not say so. The raster must share CRS and pixel lattice with the grid.
     Raises SkipError where it does not, holds no whole numbers, or cannot be read.
     """
-
-    def read(dataset: "DatasetReader") -> NDArray[np.uint16]:
-        values, factor = _decimated(dataset, href, grid)
-        nodata = 0 if dataset.nodata is None else dataset.nodata
-        valid = (values != nodata) & (values != S2_NODATA)
-        mean = _block_means(np.where(valid, values, 0).astype(np.float64), valid, factor)
-        return np.where(np.isnan(mean), S2_NODATA, np.clip(np.rint(mean), 1, 65535)).astype(np.uint16)
-
-    return rasters.on_dataset(href, read)
+    return rasters.read(CoarseWant(href, grid, "numbers")).values
 
 
 def read_coarse_classes(rasters: Rasters, href: str, grid: Grid) -> NDArray[np.uint8]:
@@ -69,15 +81,7 @@ def read_coarse_classes(rasters: Rasters, href: str, grid: Grid) -> NDArray[np.u
 
     Classes are never averaged: the mean of 4 and 10 is no class. Raises SkipError as `read_coarse_numbers`.
     """
-
-    def read(dataset: "DatasetReader") -> NDArray[np.uint8]:
-        values, factor = _decimated(dataset, href, grid)
-        if values.size and int(values.max()) > 255:
-            raise SkipError("wrong-dtype", f"{redact(href)}: class {int(values.max())} where 0 to 255 belong")
-        picked = values[factor // 2 :: factor, factor // 2 :: factor].astype(np.uint8)
-        return np.where(picked == (dataset.nodata or SCL_NODATA), np.uint8(SCL_NODATA), picked)
-
-    return rasters.on_dataset(href, read)
+    return rasters.read(CoarseWant(href, grid, "classes")).values
 
 
 def read_coarse_power(rasters: Rasters, href: str, grid: Grid) -> NDArray[np.float32]:
@@ -86,120 +90,98 @@ def read_coarse_power(rasters: Rasters, href: str, grid: Grid) -> NDArray[np.flo
     Masked first, then averaged by area from the coarsest overview that is no coarser than the grid: any projected
     CRS, any lattice. Raises SkipError: no overlap, not floating point, several bands, not north-up, or unreadable.
     """
-
-    def read(dataset: "DatasetReader") -> NDArray[np.float32]:
-        from rasterio.crs import CRS
-        from rasterio.transform import Affine
-        from rasterio.warp import Resampling, reproject, transform_bounds
-
-        _require_readable(dataset, href, "f")
-        target, transform = CRS.from_epsg(grid.epsg), dataset.transform
-        west, south, east, north = transform_bounds(target, dataset.crs, *grid.bounds, densify_pts=21)
-        if not all(map(np.isfinite, (west, south, east, north))):
-            raise SkipError("outside", f"{redact(href)}: the tile lies outside its coordinate reference system")
-        finest = min(transform.a, -transform.e)
-        factor = max((level for level in dataset.overviews(1) if level * finest <= grid.resolution_m * 1.01), default=1)
-        margin = MARGIN_PX * factor
-        columns = [int(np.clip((x - transform.c) / transform.a, -1e9, 1e9)) for x in (west, east)]
-        rows = [int(np.clip((y - transform.f) / transform.e, -1e9, 1e9)) for y in (north, south)]
-        # From and to whole overview pixels, so that each comes as it is stored.
-        left, top = (max(first - margin, 0) // factor * factor for first in (columns[0], rows[0]))
-        right = min(-(-(columns[1] + margin + 1) // factor) * factor, dataset.width)
-        bottom = min(-(-(rows[1] + margin + 1) // factor) * factor, dataset.height)
-        if left >= right or top >= bottom:
-            raise SkipError("outside", f"{redact(href)}: the tile lies outside this raster")
-        values = _read(dataset, href, left, top, right - left, bottom - top, factor)
-        with np.errstate(over="ignore"):
-            power = values.astype(np.float32)
-        if dataset.nodata is not None:
-            power[values == dataset.nodata] = np.nan
-        coarse = np.full((grid.height, grid.width), np.nan, dtype=np.float32)
-        with _WARPING:
-            reproject(
-                mask_power(power),
-                coarse,
-                src_transform=Affine(
-                    transform.a * factor,
-                    0,
-                    transform.c + left * transform.a,
-                    0,
-                    transform.e * factor,
-                    transform.f + top * transform.e,
-                ),
-                src_crs=dataset.crs,
-                src_nodata=np.nan,
-                dst_transform=Affine(grid.resolution_m, 0, grid.x, 0, -grid.resolution_m, grid.y),
-                dst_crs=target,
-                dst_nodata=np.nan,
-                resampling=Resampling.average,
-                num_threads=1,
-                tolerance=0.01,
-            )
-        return mask_power(coarse)
-
-    return rasters.on_dataset(href, read)
+    return rasters.read(CoarseWant(href, grid, "power")).values
 
 
-def _require_readable(dataset: "DatasetReader", href: str, kinds: str) -> None:
-    name, transform = redact(href), dataset.transform
-    if np.dtype(dataset.dtypes[0]).kind not in kinds:
-        wanted = "linear power is a float" if kinds == "f" else "whole numbers belong"
-        raise SkipError("wrong-dtype", f"{name}: {dataset.dtypes[0]} where {wanted}")
-    if dataset.count != 1:
-        raise SkipError("wrong-bands", f"{name}: {dataset.count} bands in one file where 1 belongs")
-    if dataset.crs is None:
-        raise SkipError("wrong-crs", f"{name}: states no coordinate reference system")
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise SkipError("off-grid", f"{name}: not north-up, its transform is {tuple(transform)[:6]}")
-
-
-def _decimated(dataset: "DatasetReader", href: str, grid: Grid) -> tuple[NDArray[Any], int]:
-    """A window of whole overview pixels on the grid's lattice, and how many of them lie along a coarse pixel.
-
-    The coarsest overview is taken whose pixels fill the grid's exactly. 0 beyond the raster.
-    """
-    _require_readable(dataset, href, "ui")
-    name, transform = redact(href), dataset.transform
-    epsg = dataset.crs.to_epsg()
-    if epsg != grid.epsg:
-        raise SkipError("wrong-crs", f"{name}: lies in EPSG:{epsg}, the tile in EPSG:{grid.epsg}")
-    ratio = grid.resolution_m / transform.a
+def _number_source(want: CoarseWant, layout: Layout) -> Source:
+    """A window of whole overview pixels on the grid's lattice, of the coarsest level whose pixels fill the grid's."""
+    name, grid = redact(want.href), want.grid
+    a, _, c, _, e, f = layout.transform
+    if layout.crs != grid.epsg:
+        found = f"EPSG:{layout.crs}" if isinstance(layout.crs, int) else "another reference system"
+        raise SkipError("wrong-crs", f"{name}: lies in {found}, the tile in EPSG:{grid.epsg}")
+    ratio = grid.resolution_m / a
     side = round(ratio)
-    square = abs(transform.a + transform.e) <= 1e-9 * transform.a
-    if not (square and side >= 1 and abs(ratio - side) <= 1e-6 * side):
-        pixel = f"{transform.a:g} × {-transform.e:g} m"
+    if not (layout.is_square and side >= 1 and abs(ratio - side) <= 1e-6 * side):
+        pixel = f"{a:g} × {-e:g} m"
         raise SkipError("wrong-resolution", f"{name}: pixels of {pixel} do not fill pixels of {grid.resolution_m:g} m")
-    column, row = (grid.x - transform.c) / transform.a, (grid.y - transform.f) / transform.e
+    column, row = (grid.x - c) / a, (grid.y - f) / e
     shift = max(abs(column - round(column)), abs(row - round(row)))
     if shift > ALIGNMENT_PX:
         raise SkipError("off-grid", f"{name}: the tile's corner lies {shift:.3g} px off a pixel corner")
     column, row = round(column), round(row)
-    levels = [1, *dataset.overviews(1)]
-    factor = max(level for level in levels if not (side % level or column % level or row % level))
-    left, right = max(column, 0), min(column + grid.width * side, dataset.width)
-    top, bottom = max(row, 0), min(row + grid.height * side, dataset.height)
+    factor, level = max(
+        (factor, level)
+        for level, factor in enumerate(layout.factors)
+        if not (side % factor or column % factor or row % factor)
+    )
+    left, right = max(column, 0) // factor, -(-min(column + grid.width * side, layout.width) // factor)
+    top, bottom = max(row, 0) // factor, -(-min(row + grid.height * side, layout.height) // factor)
     if left >= right or top >= bottom:
         raise SkipError("outside", f"{name}: the tile lies outside this raster")
-    whole = np.zeros((grid.height * side // factor, grid.width * side // factor), np.dtype(dataset.dtypes[0]))
-    part = _read(dataset, href, left, top, right - left, bottom - top, factor)
-    first_row, first_column = (top - row) // factor, (left - column) // factor
-    whole[first_row : first_row + part.shape[0], first_column : first_column + part.shape[1]] = part
-    return whole, side // factor
+    shape, per_pixel = (grid.height * side // factor, grid.width * side // factor), side // factor
+    first_row, first_column = top - row // factor, left - column // factor
+
+    def finish(values: Array) -> Pixels:
+        whole = np.zeros(shape, values.dtype)
+        whole[first_row : first_row + values.shape[0], first_column : first_column + values.shape[1]] = values
+        if want.kind == "classes":
+            return Pixels(
+                _classes(whole, per_pixel, layout.nodata, want.href), "the middle one of an overview's pixels"
+            )
+        return Pixels(_means(whole, per_pixel, layout.nodata), f"mean of {side} × {side} pixels")
+
+    require_size(want.href, layout, right - left, bottom - top)
+    return Source(left, top, right - left, bottom - top, finish, is_heavy=True, level=level)
 
 
-def _read(
-    dataset: "DatasetReader", href: str, column: int, row: int, width: int, height: int, factor: int
-) -> NDArray[Any]:
-    """A window in pixels of the overview of that factor; SkipError where it, or a storage block, is absurdly large."""
-    from rasterio.windows import Window
+def _means(values: Array, factor: int, nodata: float | None) -> NDArray[np.uint16]:
+    valid = (values != (0 if nodata is None else nodata)) & (values != S2_NODATA)
+    mean = _block_means(np.where(valid, values, 0).astype(np.float64), valid, factor)
+    return np.where(np.isnan(mean), S2_NODATA, np.clip(np.rint(mean), 1, 65535)).astype(np.uint16)
 
-    shape = (math.ceil(height / factor), math.ceil(width / factor))
-    itemsize = np.dtype(dataset.dtypes[0]).itemsize
-    block_height, block_width = dataset.block_shapes[0]
-    largest = max(shape[0] * shape[1], block_height * block_width) * itemsize
-    if largest > MAX_WINDOW_NBYTES:
-        raise SkipError("too-large", f"{redact(href)}: {largest} bytes to decode, at most {MAX_WINDOW_NBYTES} allowed")
-    return np.asarray(dataset.read(1, window=Window(column, row, width, height), out_shape=shape))
+
+def _classes(values: Array, factor: int, nodata: float | None, href: str) -> NDArray[np.uint8]:
+    if values.size and int(values.max()) > 255:
+        raise SkipError("wrong-dtype", f"{redact(href)}: class {int(values.max())} where 0 to 255 belong")
+    picked = values[factor // 2 :: factor, factor // 2 :: factor].astype(np.uint8)
+    return np.where(picked == (nodata or SCL_NODATA), np.uint8(SCL_NODATA), picked)
+
+
+def _power_source(want: CoarseWant, layout: Layout) -> Source:
+    """What the grid's ground takes of the coarsest level that is no coarser than the grid, and a margin."""
+    assert layout.crs is not None
+    name = redact(want.href)
+    a, b, c, d, e, f = layout.transform
+    west, south, east, north = bounds_in(layout.crs, want.grid)
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise SkipError("outside", f"{name}: the tile lies outside its coordinate reference system")
+    finest = min(a, -e)
+    factor, level = max(
+        (factor, level)
+        for level, factor in enumerate(layout.factors)
+        if level == 0 or factor * finest <= want.grid.resolution_m * 1.01
+    )
+    margin = MARGIN_PX * factor
+    columns = [int(np.clip((x - c) / a, -1e9, 1e9)) for x in (west, east)]
+    rows = [int(np.clip((y - f) / e, -1e9, 1e9)) for y in (north, south)]
+    left, top = (max(first - margin, 0) // factor for first in (columns[0], rows[0]))
+    right = -(-min(columns[1] + margin + 1, layout.width) // factor)
+    bottom = -(-min(rows[1] + margin + 1, layout.height) // factor)
+    if left >= right or top >= bottom:
+        raise SkipError("outside", f"{name}: the tile lies outside this raster")
+    transform = (a * factor, b, c + left * factor * a, d, e * factor, f + top * factor * e)
+
+    def finish(values: Array) -> Pixels:
+        with np.errstate(over="ignore"):
+            power = values.astype(np.float32)
+        if layout.nodata is not None:
+            power[values == layout.nodata] = np.nan
+        coarse = warped(mask_power(power), transform, layout.crs, want.grid, "average")
+        return Pixels(mask_power(coarse), "average in linear power")
+
+    require_size(want.href, layout, right - left, bottom - top)
+    return Source(left, top, right - left, bottom - top, finish, is_heavy=True, level=level)
 
 
 def _block_means(values: NDArray[np.float64], valid: NDArray[np.bool_], factor: int) -> NDArray[np.float64]:

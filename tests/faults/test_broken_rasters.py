@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,11 +53,20 @@ def damage(path: Path, how: str) -> None:
             )
 
 
+def without_spares(folder: Path) -> None:
+    """Leave a dataset's samples nothing but their looks."""
+    samples = tables.read_table(folder / "samples.parquet", Sample)
+    notes = tables.read_metadata(folder / "samples.parquet")
+    bare = [replace(sample, spares=()) for sample in samples]
+    tables.write_table(folder / "samples.parquet", bare, Sample, metadata=notes)
+
+
 @pytest.mark.parametrize("how", ["absent", "truncated", "html", "vrt"])
 def test_a_broken_band_costs_its_samples_and_no_others(sampled: Path, geossl: Command, how: str) -> None:
     scene, needed = first_scene(sampled)
     (raster,) = (sampled.parent / "planet").rglob(f"{scene}/B11.tif")
     damage(raster, how)
+    without_spares(sampled)
     code, _, err = geossl("shard", sampled)
     assert code == 0, err
     assert sum(shard_reasons(sampled).values()) == needed
@@ -64,6 +74,25 @@ def test_a_broken_band_costs_its_samples_and_no_others(sampled: Path, geossl: Co
     manifest = read_manifest(sampled / "manifest.parquet")
     assert len(manifest.entries) == 12 - needed
     assert scene not in {look for entry in manifest.entries for look in entry.s2_ids}
+    assert geossl("verify", sampled, "--deep")[0] == 0
+
+
+def test_1_30_the_next_best_pair_is_taken_where_a_band_is_gone(sampled: Path, geossl: Command) -> None:
+    scene, needed = first_scene(sampled)
+    (raster,) = (sampled.parent / "planet").rglob(f"{scene}/B11.tif")
+    raster.unlink()
+    samples = {sample.key: sample for sample in tables.read_table(sampled / "samples.parquet", Sample)}
+    with_spares = [sample for sample in samples.values() if sample.looks[0].s2_id == scene and sample.spares[0]]
+    assert with_spares
+    code, out, err = geossl("shard", sampled)
+    assert code == 0, err
+    assert sum(shard_reasons(sampled).values()) == needed - len(with_spares)
+    assert f"looks replaced by the next best pair {len(with_spares)}" in " ".join(out.split())
+    entries = {entry.key: entry for entry in read_manifest(sampled / "manifest.parquet").entries}
+    for sample in with_spares:
+        assert entries[sample.key].s2_ids[0] in {spare.s2_id for spare in sample.spares[0]}
+    unharmed = [key for key, sample in samples.items() if sample.looks[0].s2_id != scene]
+    assert all(entries[key].s2_ids == (samples[key].looks[0].s2_id,) for key in unharmed)
     assert geossl("verify", sampled, "--deep")[0] == 0
 
 
@@ -77,8 +106,6 @@ def test_nothing_readable_is_one_clear_line_and_no_manifest(sampled: Path, geoss
 
 
 def test_a_place_outside_the_data_is_skipped_with_that_reason(sampled: Path, geossl: Command) -> None:
-    from dataclasses import replace
-
     samples = tables.read_table(sampled / "samples.parquet", Sample)
     moved = replace(samples[0], place=replace(samples[0].place, x=samples[0].place.x + 60_000))
     notes = tables.read_metadata(sampled / "samples.parquet")

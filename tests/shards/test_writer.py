@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from geossl_data.tiles.build import Tile
 Make = Callable[..., Sample]
 Build = Callable[[Sample], Tile]
 Hashes = Callable[[Path], dict[str, str]]
-Factory = Callable[[Build], Callable[[], Any]]
+Factory = Callable[[Build], Callable[[Sequence[Sample]], Any]]
 
 
 def test_a_shard_is_a_plain_tar_with_each_sample_in_one_piece(tmp_path: Path, sample: Make, tile: Build) -> None:
@@ -158,7 +158,6 @@ def test_a_run_goes_on_where_it_was_cut_off(
 KILLED = """
 import os, signal, sys
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 import importlib.util
 spec = importlib.util.spec_from_file_location("shards_conftest", sys.argv[1])
@@ -174,7 +173,8 @@ def build(sample):
     if count == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     return made.make_tile(sample)
-write_shards(plan_shards(samples, shard_mb=1, seed=0), Path(sys.argv[2]), partial(nullcontext, build), fingerprint="f")
+plans = plan_shards(samples, shard_mb=1, seed=0)
+write_shards(plans, Path(sys.argv[2]), lambda samples: nullcontext(build), fingerprint="f")
 """
 
 

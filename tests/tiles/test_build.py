@@ -195,6 +195,7 @@ def test_a_look_says_where_it_came_from(world: World) -> None:
         "geossl:offset_native": -1000,
         "geossl:offset_applied": -1000,
         "geossl:quantification": 10000,
+        "geossl:resampling": "none",
         "geossl:cloud_fraction": np.isin(scl, (3, 8, 9, 10)).mean(),
         "geossl:valid_fraction": 1.0,
         "assets": {band: f"./s2/{band}.tif" for band in (*S2_BANDS, "SCL")},

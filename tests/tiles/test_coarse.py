@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused(write_raster: WriteRaster, change: dict[st
 
 
 def test_a_file_that_is_not_there_is_a_skip(tmp_path: Path) -> None:
-    with Rasters() as rasters, pytest.raises(SkipError, match="cannot be read"):
+    with Rasters() as rasters, pytest.raises(SkipError, match="there is no such file"):
         read_coarse_numbers(rasters, str(tmp_path / "none.tif"), COARSE)
 
 

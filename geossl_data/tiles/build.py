@@ -1,6 +1,9 @@
 """Sample → Tile: the pixels of every look in physical units with where they came from, or a reason to skip."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import tee
@@ -20,6 +23,7 @@ from geossl_data.bands import (
     SCL_BAND,
 )
 from geossl_data.records import Look, Place, Sample, Scene
+from geossl_data.sampling.coverage import TURNS
 from geossl_data.scenes.items import rfc3339
 from geossl_data.tiles.quality import look_quality
 from geossl_data.tiles.radiometry import (
@@ -33,6 +37,9 @@ from geossl_data.tiles.radiometry import (
     s2_valid_fraction,
 )
 from geossl_data.tiles.rasters import EXACT, Pixels, Rasters, Reason, SkipError, Want, place_grid
+
+BUILT_AHEAD = 2
+"""Samples for each thread that are built before they are asked for."""
 
 _ELSEWHERE: tuple[Reason, ...] = ("wrong-crs", "wrong-resolution", "off-grid", "outside")
 """Reasons that say a label map is not one of this place, as against one that could not be read."""
@@ -112,11 +119,17 @@ def build_tiles(
     """
     builder = _Builder(scenes, labels, rasters, demands, catalog_base)
     ours, theirs = tee(samples)
-    for sample, results in zip(ours, rasters.stream(map(builder.wants, theirs)), strict=True):
-        try:
-            yield builder.tile(sample, results)
-        except SkipError as error:
-            yield error.again()
+    waiting: deque[Future[Tile | SkipError]] = deque()
+    with (
+        ThreadPoolExecutor(rasters.threads, thread_name_prefix="geossl-build") as pool,
+        closing(rasters.stream(map(builder.wants, theirs))) as stream,
+    ):
+        for sample, results in zip(ours, stream, strict=True):
+            waiting.append(pool.submit(builder.tile_or_reason, sample, results))
+            if len(waiting) > BUILT_AHEAD * rasters.threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 Read = Callable[[Want], Pixels]
@@ -136,6 +149,13 @@ class _Builder:
     def wants(self, sample: Sample) -> list[Want]:
         """All that the looks of a sample need, spares not counted; nothing for a look that cannot be had anyway."""
         return [want for look in sample.looks for want in self._wants_or_none(look, sample.place)]
+
+    def tile_or_reason(self, sample: Sample, results: Sequence[Pixels | SkipError]) -> Tile | SkipError:
+        """The tile of a sample from the results of its wants, or why it has none."""
+        try:
+            return self.tile(sample, results)
+        except SkipError as error:
+            return error.again()
 
     def tile(self, sample: Sample, results: Sequence[Pixels | SkipError]) -> Tile:
         """The tile of a sample from the results of its wants."""
@@ -365,14 +385,15 @@ def _has_measurement(power: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def _maps(labels: Sequence[Scene], time: datetime, place: Place) -> list[Scene]:
     """The class maps that hold for a time and see the centre of a place; the one whose period starts last first."""
-    if not labels:
-        return []
-    from shapely import Point
+    import shapely
 
-    point = Point(place.lon, place.lat)
-    mapped = [scene for scene in labels if LABEL_BAND in scene.hrefs]
-    holding = [scene for scene in mapped if scene.acquired <= time < scene.ends and _sees(scene, point)]
-    return sorted(holding, key=lambda scene: (scene.acquired, scene.id), reverse=True)
+    holding = [scene for scene in labels if LABEL_BAND in scene.hrefs and scene.acquired <= time < scene.ends]
+    if not holding:
+        return []
+    footprints = np.array([scene.footprint for scene in holding], dtype=object)
+    sees = np.logical_or.reduce([shapely.intersects_xy(footprints, place.lon + turn, place.lat) for turn in TURNS])
+    seeing = [scene for scene, sees_place in zip(holding, sees, strict=True) if sees_place]
+    return sorted(seeing, key=lambda scene: (scene.acquired, scene.id), reverse=True)
 
 
 def _label(
@@ -386,12 +407,6 @@ def _label(
             if error.reason not in _ELSEWHERE:
                 raise
     return None, None
-
-
-def _sees(scene: Scene, point: Any) -> bool:
-    from shapely.affinity import translate
-
-    return any(scene.footprint.intersects(translate(point, shift)) for shift in (0.0, 360.0, -360.0))
 
 
 def _common_meta(scene: Scene, bands: Sequence[str], base: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.scenes.hrefs import redact
-from geossl_data.scenes.opening.access import Access, AccessError, Piece
+from geossl_data.scenes.opening.access import Access, AccessError, Piece, local_path
 from geossl_data.scenes.opening.tokens import ContainerRefusedError
 from geossl_data.tiles.cogs.decode import decode_tile
 from geossl_data.tiles.cogs.header import BrokenTiffError, Header, Level, UnknownLayoutError, read_header
@@ -113,20 +113,24 @@ class Engine:
 
     def __init__(self, access: Access, headers: Headers, elsewhere: Elsewhere, *, threads: int | None = None) -> None:
         self._access, self._headers, self._elsewhere = access, headers, elsewhere
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._decoders: ThreadPoolExecutor | None = None
         self._others: ThreadPoolExecutor | None = None
         self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._reading: dict[str, asyncio.Task[Known | SkipError | None]] = {}
+        self._batches: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """End the threads; a later read starts new ones."""
         with self._lock:
             pools = [pool for pool in (self._decoders, self._others) if pool is not None]
+            if not pools:
+                return
+            asyncio.run_coroutine_threadsafe(self._wind_up(), self._access.loop()).result()
+            for pool in pools:
+                pool.shutdown(wait=True, cancel_futures=True)
             self._decoders = self._others = None
-        for pool in pools:
-            pool.shutdown(wait=True, cancel_futures=True)
 
     def start(self, groups: Sequence[Sequence[Wanted]]) -> Batch:
         """Begin to read; comes back at once."""
@@ -150,10 +154,17 @@ class Engine:
     def _start_threads(self) -> None:
         with self._lock:
             if self._decoders is None:
-                self._decoders = ThreadPoolExecutor(self._threads, thread_name_prefix="geossl-decode")
+                self._decoders = ThreadPoolExecutor(self.threads, thread_name_prefix="geossl-decode")
                 self._others = ThreadPoolExecutor(8, thread_name_prefix="geossl-rasterio")
 
     # -------------------------------------------------------------------------------------------- on the loop
+
+    async def _wind_up(self) -> None:
+        """End what is still under way."""
+        tasks = [*self._batches, *self._reading.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, batch: Batch) -> None:
         """Read a batch, file by file in the order in which they are first wanted."""
@@ -174,6 +185,10 @@ class Engine:
         for number, group in enumerate(batch.groups):
             if not group:
                 batch.done[number].set_result(None)
+        task = asyncio.current_task()
+        assert task is not None
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
         try:
             await _all(self._file(href, jobs, done) for href, jobs in by_href.items())
         except BaseException as error:
@@ -251,18 +266,19 @@ class Engine:
         done: Callable[[Job], None],
     ) -> None:
         """Fetch a range, decode its blocks, put them into the windows."""
-        loop = asyncio.get_running_loop()
+        loop, is_local = asyncio.get_running_loop(), local_path(href) is not None
         for _ in range(2):
             async with self._slot(loop):
-                piece = await self._piece(href, span.start, span.nbytes)
+                piece = None if is_local else await self._piece(href, span.start, span.nbytes)
                 if isinstance(piece, SkipError):
                     failure = piece
                     break
-                if _is_another_file(known, piece):
-                    raise _StaleError
                 try:
-                    decode = partial(_decode, piece.data, span, known.header, needing)
+                    decode = partial(self._decoded, href, known, span, needing, piece)
                     await loop.run_in_executor(self._decoders, decode)
+                except AccessError as error:
+                    failure = SkipError(error.reason, str(error))
+                    break
                 except BrokenTiffError as error:
                     # Once more: what arrived may have been damaged on its way.
                     failure = SkipError("read-failed", f"{redact(href)}: {error}")
@@ -273,6 +289,14 @@ class Engine:
             return
         jobs = {id(job): job for block in span.blocks for job in needing[block.level, block.row, block.column]}
         _fail(list(jobs.values()), failure, done)
+
+    def _decoded(self, href: str, known: Known, span: Span, needing: Needing, piece: Piece | None) -> None:
+        """Decode what has arrived, or is read here where it is near: a disk needs no waiting for."""
+        if piece is None:
+            piece = self._access.read(href, span.start, span.nbytes)
+        if _is_another_file(known, piece):
+            raise _StaleError
+        _decode(piece.data, span, known.header, needing)
 
     async def _arrived(self, job: Job, done: Callable[[Job], None]) -> None:
         """Count one block less; finish a window whose blocks are all there."""

@@ -141,8 +141,8 @@ class GdalRasters:
         with self._lock:
             self._files.clear()
 
-    def on_dataset(self, href: str, act: "Callable[[DatasetReader], T]") -> T:
-        """What `act` makes of an open raster.
+    def on_dataset(self, href: str, act: "Callable[[DatasetReader], T]", *, level: int = 0) -> T:
+        """What `act` makes of an open raster; of one of its overviews where `level` is not 0, counted from 1.
 
         Raises SkipError, AccessError, and TokenError where no token is to be had for any raster.
         """
@@ -151,7 +151,7 @@ class GdalRasters:
 
         pages, failure = self._pages(href), ""
         try:
-            with rasterio.Env(**_OPTIONS), _opened(href, pages) as dataset:
+            with rasterio.Env(**_OPTIONS), _opened(href, pages, level) as dataset:
                 result = act(dataset)
         except SkipError:
             raise
@@ -183,7 +183,7 @@ class GdalRasters:
 
 
 @contextmanager
-def _opened(href: str, pages: Pages) -> "Iterator[DatasetReader]":
+def _opened(href: str, pages: Pages, level: int) -> "Iterator[DatasetReader]":
     import rasterio
 
     start = pages.read(0, 16)
@@ -192,6 +192,8 @@ def _opened(href: str, pages: Pages) -> "Iterator[DatasetReader]":
     options: dict[str, Any] = {"driver": driver_of(href, start)}
     if options["driver"] == "GTiff":
         options["GEOREF_SOURCES"] = "INTERNAL"
+    if level:
+        options["overview_level"] = level - 1
 
     def opener(path: str, mode: str = "rb") -> PageFile:
         if path != _NAME:

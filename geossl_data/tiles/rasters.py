@@ -5,7 +5,7 @@ an overview, and a failed read is never zeros. GeoTIFF is read by `engine`; what
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
@@ -99,13 +99,18 @@ class Rasters:
     ) -> None:
         self.close()
 
+    @property
+    def threads(self) -> int:
+        """How many threads the work on pixels is worth."""
+        return self._engine.threads
+
     def close(self) -> None:
         """Close what is open and end the threads; a later read starts again."""
         self._engine.close()
         self._gdal.close()
         self._headers.close()
 
-    def stream(self, groups: Iterable[Sequence[Wanted]]) -> Iterator[list[Pixels | SkipError]]:
+    def stream(self, groups: Iterable[Sequence[Wanted]]) -> Generator[list[Pixels | SkipError], None, None]:
         """For each group of wants, in order, their pixels or why there are none.
 
         Groups are read many at a time, file by file, in bounded memory, whatever their number: those of one scene may

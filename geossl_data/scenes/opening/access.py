@@ -136,7 +136,7 @@ class Access:
 
     def read(self, href: str, start: int, nbytes: int, *, whole: bool = True) -> Piece:
         """The same, for who waits in a thread other than that of `loop`."""
-        path = _local_path(href)
+        path = local_path(href)
         if path is not None and 0 < nbytes <= MAX_NBYTES:
             return self._piece(href, read_local(path, start, nbytes), start, nbytes, whole)
         loop = background_loop()
@@ -156,7 +156,7 @@ class Access:
             return Piece(b"", None, None)
         if nbytes > MAX_NBYTES:
             raise AccessError("read-failed", f"{redact(href)}: {nbytes} bytes at once, at most {MAX_NBYTES} allowed")
-        path = _local_path(href)
+        path = local_path(href)
         if path is not None:
             answer = await loop.in_thread(partial(read_local, path, start, nbytes))
             return self._piece(href, answer, start, nbytes, whole)
@@ -322,7 +322,7 @@ def _pause_s(failed: Failed, tries: int) -> float:
     return random.uniform(0.0, min(LONGEST_PAUSE_S, BACKOFF_S * 2.0 ** (tries - 1)))
 
 
-def _local_path(href: str) -> Path | None:
+def local_path(href: str) -> Path | None:
     """The path that a href names; None for what is no path."""
     scheme = _SCHEME.match(href)
     if scheme is None:

@@ -82,13 +82,15 @@ def test_whatever_gdal_writes(
 ) -> None:
     pixels, profile = made
     tags = {"AREA_OR_POINT": "Point"} if point else {}
-    if cog and profile["endianness"] == "little":
+    # GDAL makes no overviews of a single pixel, and never ends with those of 64-bit integers with no data (3.10.3).
+    endless = pixels.dtype in (np.int64, np.uint64) and "nodata" in profile
+    if cog and profile["endianness"] == "little" and not endless:
         kept = {name: profile[name] for name in ("compress", "bigtiff", "sparse_ok", "nodata") if name in profile}
         stated = {2: "standard", 3: "floating_point"}.get(profile.get("predictor", 1), "no")
         side = profile.get("blockxsize", 16)
         content = write_tiff(pixels, tags=tags, **(kept | {"driver": "COG", "blocksize": side, "predictor": stated}))
     else:
-        some = overviews if min(pixels.shape) > 9 else ()  # GDAL refuses to make overviews of a single pixel
+        some = () if endless or min(pixels.shape) <= 9 else overviews
         content = write_tiff(pixels, overviews=some, tags=tags, **profile)
     assert_reads_like_rasterio(content)
 

@@ -1,0 +1,1 @@
+"""What `benchmarks/reading.py` is made of: scenes, windows, server, methods, tables."""

@@ -69,10 +69,13 @@ class Section(BaseModel):
     name: ClassVar[str]
     summary: ClassVar[str]
     example: ClassVar[str]
+    later: ClassVar[tuple[str, ...]] = ()
+    """Options that came later: at their defaults no part of the fingerprint, so that what was made before stands."""
 
     def fingerprint(self, upstream: str = "") -> str:
         """Hex digest of these options and of what they were applied to; how a stage knows that it is up to date."""
-        text = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+        defaults = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
+        text = json.dumps(self.model_dump(mode="json", by_alias=True, exclude=defaults), sort_keys=True)
         return hashlib.sha256(f"{self.name}\n{text}\n{upstream}".encode()).hexdigest()[:16]
 
 
@@ -242,6 +245,7 @@ class SampleOptions(DrawOptions):
     name: ClassVar[str] = "sample"
     summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
     example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
+    later: ClassVar[tuple[str, ...]] = ("snap",)
 
     looks: Literal["single", "seasons", "long", "series"] = Field(
         "single",
@@ -267,6 +271,11 @@ class SampleOptions(DrawOptions):
         "auto",
         description="Sensors to measure change with, from overviews; auto: both where the strategy, the weights or "
         "--looks long need it.",
+    )
+    snap: Literal["none", "block"] = Field(
+        "none",
+        description="block: only places inside one 512-pixel block of every Sentinel-2 band, which are read faster and "
+        "are fewer; places drawn beforehand move into one, by at most 2.6 km in each direction.",
     )
 
 

@@ -1,6 +1,8 @@
 """Sampling as it is typed: strategies, strata, quotas, measured change, comparisons, and what cannot be drawn."""
 
 import csv
+import hashlib
+import json
 import math
 import shutil
 from collections import Counter
@@ -10,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from geossl_data import pipeline, tables
+from geossl_data.bands import S2_BANDS
 from geossl_data.errors import GeosslError
 from geossl_data.files import exclusive, sha256
-from geossl_data.recipe import FetchOptions, SampleOptions, ShardOptions
-from geossl_data.records import RejectedSquare, Sample
+from geossl_data.grid import to_lonlat
+from geossl_data.pipeline._folder import HEADERS
+from geossl_data.recipe import FetchOptions, PlacesOptions, SampleOptions, ShardOptions
+from geossl_data.records import RejectedSquare, Sample, Site
 from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.manifest import read_manifest
 
@@ -126,7 +131,7 @@ def test_strategies_compared_over_one_pool(folder: Path, geossl: Command) -> Non
     assert {row["places"] for row in rows[:3]} == {"30"}
     assert "eff. strata" in out
     made = {path.name for path in folder.iterdir()} - before
-    assert made == {"compare.csv", "compare.png", "measures.parquet", "change"}
+    assert made - {HEADERS} == {"compare.csv", "compare.png", "measures.parquet", "change"}
 
 
 @pytest.mark.parametrize(
@@ -143,6 +148,7 @@ def test_strategies_compared_over_one_pool(folder: Path, geossl: Command) -> Non
         (("--looks", "long", "--years-apart", 9), "has the dates"),
         (("--anywhere", "--strategy", "change"), "change"),
         (("--anywhere", "--weight-by", "entropy"), "need candidates"),
+        (("--snap", "block", "--size", 516), "516 px does not fit a block of 512 px; give --size 510 or less"),
     ],
 )
 def test_what_cannot_be_is_one_line(folder: Path, geossl: Command, options: tuple[object, ...], message: str) -> None:
@@ -176,3 +182,95 @@ def test_a_place_across_the_edge_of_a_tile_is_measured_from_both(folder: Path) -
     for row in across:
         assert 2 < row["entropy"] < 6
         assert all(map(math.isfinite, row["features"]))
+
+
+# ------------------------------------------------------------------------------------------------ blocks
+
+
+BLOCK = 128
+"""The tiles of the tiny planet are smaller than real blocks."""
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geossl_data.sampling.tile_grids.BLOCK_PX", BLOCK)
+
+
+def across_blocks(folder: Path) -> list[Sample]:
+    """The samples with a window in two blocks of some band that one of their looks is of."""
+    scenes = {scene.id: scene for scene in read_scenes(folder / "scenes.parquet")}
+    return [
+        one
+        for one in tables.read_table(folder / "samples.parquet", Sample)
+        if any(
+            first // BLOCK != (first + one.place.side_m / grid.resolution_m - 1) // BLOCK
+            for look in one.looks
+            for name in look.s2_ids
+            for band, grid in scenes[name].grids.items()
+            if band in S2_BANDS
+            for first in ((one.place.x - grid.x) / grid.resolution_m, (grid.y - one.place.y) / grid.resolution_m)
+        )
+    ]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_places_in_blocks_are_drawn_and_cut(folder: Path, geossl: Command) -> None:
+    assert geossl("sample", folder, "--size", 60, "--block-km", 1, "--looks", "seasons")[0] == 0
+    assert across_blocks(folder)
+    code, out, _ = geossl("sample", folder, "--snap", "block", "--count", 20)
+    assert code == 0
+    assert "across blocks" not in out
+    assert across_blocks(folder) == []
+    assert len(tables.read_table(folder / "samples.parquet", Sample)) == 20
+    assert "  snap: block" in (folder / "recipe.yaml").read_text().splitlines()
+    pipeline.shard(folder, ShardOptions())
+    assert pipeline.verify(folder, deep=True) == []
+
+
+def test_places_across_the_edge_of_a_tile_stay_and_are_counted(folder: Path) -> None:
+    west, east = sorted(
+        {
+            scene.grids["B02"]
+            for scene in read_scenes(folder / "scenes.parquet")
+            if scene.mgrs_tile in ("32TMT", "32TNT")
+        },
+        key=lambda grid: grid.x,
+    )
+    lon, lat = to_lonlat(west.epsg, (west.bounds[2] + east.x) / 2, west.y - 2000.0)
+    around = (float(lon) - 0.008, float(lat) - 0.01, float(lon) + 0.008, float(lat) + 0.01)
+    report = pipeline.sample(folder, BASE.model_copy(update={"size": 264, "snap": "block", "bbox": around}))
+    assert report.facts["places drawn"] == report.facts["places left across blocks"] == 1
+
+
+def test_what_was_sampled_before_the_option_came_stands(folder: Path) -> None:
+    kept = {name: value for name, value in BASE.model_dump(mode="json", by_alias=True).items() if name != "snap"}
+    before = hashlib.sha256(f"sample\n{json.dumps(kept, sort_keys=True)}\npairs".encode()).hexdigest()[:16]
+    assert BASE.fingerprint("pairs") == before
+    assert BASE.model_copy(update={"snap": "block"}).fingerprint("pairs") != before
+    assert pipeline.sample(folder, BASE).fresh
+    assert not pipeline.sample(folder, BASE).fresh
+    assert pipeline.sample(folder, BASE.model_copy(update={"snap": "block"})).fresh
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_places_drawn_beforehand_move_into_blocks_and_keep_the_buffer(
+    folder: Path, planet: Path, tmp_path: Path
+) -> None:
+    world = tmp_path / "world"
+    scene = next(scene for scene in read_scenes(folder / "scenes.parquet") if scene.sensor == "s2")
+    given = PlacesOptions(
+        count=14, size=30, bbox=scene.footprint.bounds, strategy="uniform", block_km=1.0, buffer_km=0.2, test=0.4
+    )
+    pipeline.draw_places(world, given)
+    pipeline.fetch(world, FetchOptions(catalog=str(planet), places=str(world / "places.parquet"), max_cloud=60))
+    pipeline.sample(world, SampleOptions())
+    plain, across = tables.read_table(world / "samples.parquet", Sample), across_blocks(world)
+    assert across
+    report = pipeline.sample(world, SampleOptions(snap="block"))
+    moved = tables.read_table(world / "samples.parquet", Sample)
+    assert len(moved) == len(plain)
+    assert len(across_blocks(world)) == report.facts.get("places left across blocks", 0) < len(across)
+    splits = {site.block: site.split for site in tables.read_table(world / "places.parquet", Site)}
+    assert all(splits[one.block] == one.split for one in moved)
+    pipeline.shard(world, ShardOptions(min_valid=0.0))
+    assert pipeline.verify(world, deep=True) == []

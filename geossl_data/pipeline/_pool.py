@@ -33,14 +33,21 @@ class Drawable:
 
 
 def complete(folder: Path, options: SampleOptions | None) -> SampleOptions:
-    """The options, or the folder's, with absolute paths and the size of places drawn beforehand."""
+    """The options, or the folder's, with absolute paths and the size of places drawn beforehand.
+
+    Raises SamplingError where a place is to lie in a block and is too large for any.
+    """
     need(folder, SCENES, PAIRS, stage="fetch")
     options = resolved(options or recipe_of(folder).sample or SampleOptions(), Path.cwd())
     places = places_of(folder, recipe_of(folder).fetch or FetchOptions())
-    if places is None or options.size != SampleOptions().size:
-        return options
-    sizes = tables.open_parquet(places, ["size_px"])["size_px"]
-    return options.model_copy(update={"size": sizes[0].as_py()}) if len(sizes) else options
+    if places is not None and options.size == SampleOptions().size:
+        sizes = tables.open_parquet(places, ["size_px"])["size_px"]
+        options = options.model_copy(update={"size": sizes[0].as_py()}) if len(sizes) else options
+    if options.snap == "block":
+        from geossl_data.sampling.tile_grids import require_block
+
+        require_block(options.size)
+    return options
 
 
 def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Drawable:
@@ -90,6 +97,7 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
                 buffer_km=options.buffer_km,
                 area=inside,
                 sites=sites,
+                snap=options.snap,
             )
             task.advance(note=f"{len(pool)} places")
     return Drawable(pool=pool, scenes=scenes, unreadable=unreadable)

@@ -82,6 +82,9 @@ def sample(
             "available": drawn.available,
             "target": drawn.target,
         }
+        if options.snap == "block":
+            in_block = {candidate.place for candidate in pool.candidates if candidate.is_in_block}
+            notes["n_across_blocks"] = sum(one.place not in in_block for one in drawn.samples)
         tables.write_table(folder / SAMPLES, drawn.samples, Sample, geometry=_footprint, metadata=notes)
         _write_rejected(folder / REJECTED, pool)
         write_skipped(folder, "sample", [*unmeasured, *drawn.skipped])
@@ -276,6 +279,7 @@ def _sample_report(folder: Path, *, fresh: bool) -> Report:
         ("n_without_looks", "without the dates"),
         ("n_at_sea", "at sea"),
         ("n_in_buffer", "in the buffer between splits"),
+        ("n_across_blocks", "places left across blocks"),
     ):
         if notes.get(name):
             facts[text] = notes[name]

@@ -4,38 +4,59 @@ The squares of one Sentinel-2 tile lie side by side on the tile's own grid, thei
 coarsest band's origin, so that every band has whole pixels in them. For sites drawn beforehand they are the squares of
 that lattice nearest to the sites. A place lies on one tile, so all its looks share one grid; one that is too wide for
 the overlap of tiles and lies across their edge has all its looks from mosaics of the same grid, see `mosaics`.
+
+With `snap` "block" the squares of a tile are those that lie in one block of every band, so that a window is one piece
+of each file, and sites move to the nearest of these that is not too far. Places across the edge of tiles stay.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geossl_data.bands import S2_BANDS
+from geossl_data.bands import S2_BANDS, SCL_BAND
 from geossl_data.errors import SamplingError
 from geossl_data.grid import (
+    Grid,
     cell_names,
     cells,
     from_lonlat,
     square_lonlat,
     squares_lonlat,
     to_lonlat,
+    unit_vectors,
     utm_epsg,
 )
 from geossl_data.records import Pair, Place, Scene, Site, Skipped
 from geossl_data.sampling.coverage import FOOTPRINT_TOLERANCE, TURNS, Coverage
 from geossl_data.sampling.mosaics import joined_pairs, overflights, seam_corners, seams, tile_sets, with_only
-from geossl_data.sampling.tile_grids import STEP_M, TileGrid, corners, tile_grid
+from geossl_data.sampling.moves import may_move
+from geossl_data.sampling.tile_grids import (
+    STEP_M,
+    Snap,
+    TileGrid,
+    block_spans,
+    blocked_squares,
+    nearest_in,
+    plain_squares,
+    require_block,
+    tile_grid,
+)
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 CELL_KM = 10.0
 """Spacing of the grid whose cell names a place."""
+MOST_MOVED_M = 2600.0
+"""No site moves further east or west, nor further north or south, into a block than this."""
+_MARGIN = 1.01
+"""True lengths and those of the map differ by less than a hundredth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +70,8 @@ class Candidate:
     pairs: tuple[Pair, ...]
     site: Site | None = None
     """The site that the place stands for, where places were drawn beforehand."""
+    is_in_block: bool = False
+    """Whether the place lies in one block of every band; known only where that was asked for."""
 
 
 def inside(area: "BaseGeometry | None", lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -103,40 +126,72 @@ class Survey:
     bare_lon: NDArray[np.float64]
     bare_lat: NDArray[np.float64]
     """Centres of the squares of the same tiles that no pair covers, degrees."""
+    km2: NDArray[np.float64]
+    """Ground that each candidate stands for: its square, or more where squares leave ground between them."""
+    bare_km2: NDArray[np.float64]
+    """Ground that each of the other squares stands for."""
     largest_px: int
     """Side of the largest square that fits a tile, in 10 m pixels."""
 
 
 def survey(
-    scenes: Sequence[Scene], pairs: Sequence[Pair], size_px: int, *, area: "BaseGeometry | None" = None
+    scenes: Sequence[Scene],
+    pairs: Sequence[Pair],
+    size_px: int,
+    *,
+    area: "BaseGeometry | None" = None,
+    snap: Snap = "none",
 ) -> Survey:
     """Every square of `size_px` 10 m pixels on the tiles of the pairs, those that a pair covers and the others.
 
     scenes: both sensors; a Sentinel-2 scene needs `grids` for its bands. area: longitude/latitude; only places whose
     centre lies in it. A place seen on two overlapping tiles appears once per tile. Squares that no tile holds are there
-    where pairs of several tiles cover them together.
+    where pairs of several tiles cover them together. snap: `block` leaves the squares that lie in one block of every
+    band, or all of them on a tile without any. Raises SamplingError where a block is too small for a square.
     """
     by_id = {scene.id: scene for scene in scenes}
     tiles, skipped = _by_tile(pairs, by_id)
     candidates: list[Candidate] = []
     bare: list[Place] = []
+    km2: list[float] = []
+    bare_km2: list[float] = []
+    if snap == "block":
+        require_block(size_px)
     for tile, of_tile in tiles.items():
-        places = _places(tile, corners(tile.bounds, size_px * 10.0), size_px)
+        squares = (
+            blocked_squares(tile, _grids(of_tile, by_id), size_px * 10.0)
+            if snap == "block"
+            else plain_squares(tile, size_px * 10.0)
+        )
+        places = _places(tile, squares.corners, size_px)
         within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
         chosen = [place for place, is_inside in zip(places, within, strict=True) if is_inside]
         for place, found in zip(chosen, _covering(chosen, of_tile, by_id), strict=True):
             if found:
-                candidates.append(Candidate(place=place, pairs=found))
+                candidates.append(Candidate(place=place, pairs=found, is_in_block=squares.are_in_blocks))
+                km2.append(squares.km2)
             else:
                 bare.append(place)
-    candidates += _across_edges(tiles, by_id, size_px, area)
+                bare_km2.append(squares.km2)
+    across = _across_edges(tiles, by_id, size_px, area)
+    candidates += across
+    km2 += [(size_px / 100) ** 2] * len(across)
     return Survey(
         candidates=candidates,
         skipped=skipped,
         bare_lon=np.array([place.lon for place in bare], dtype=np.float64),
         bare_lat=np.array([place.lat for place in bare], dtype=np.float64),
+        km2=np.array(km2, dtype=np.float64),
+        bare_km2=np.array(bare_km2, dtype=np.float64),
         largest_px=max((tile.side_px for tile in tiles), default=0),
     )
+
+
+def _grids(pairs: Sequence[Pair], by_id: Mapping[str, Scene]) -> list[Grid]:
+    """The different grids of all Sentinel-2 bands and classes in some pairs."""
+    scenes = {name: by_id[name] for pair in pairs for name in pair.s2_ids}
+    bands = (*S2_BANDS, SCL_BAND)
+    return list(dict.fromkeys(scene.grids[band] for scene in scenes.values() for band in bands if band in scene.grids))
 
 
 def _across_edges(
@@ -255,15 +310,23 @@ def _inner_squares(places: Sequence[Place]) -> NDArray[np.object_]:
 
 
 def candidates_at(
-    sites: Sequence[Site], scenes: Sequence[Scene], pairs: Sequence[Pair], *, area: "BaseGeometry | None" = None
+    sites: Sequence[Site],
+    scenes: Sequence[Scene],
+    pairs: Sequence[Pair],
+    *,
+    area: "BaseGeometry | None" = None,
+    snap: Snap = "none",
 ) -> tuple[list[Candidate], list[Skipped]]:
     """The candidate place of every site that has one, sorted by the site's key, and what was given up.
 
     A site's place is the square of its size whose centre is nearest to it among the squares of a tile's 60 m lattice;
     it is at most 43 m away. Of several tiles that hold the square and cover it, one of the UTM zone in which the site
     lies comes first, then the one with most pairs, then the one whose centre is nearest. Where none does, several tiles
-    may that hold it together. Sites outside `area` are left out. Raises SamplingError when the sites are of different
-    sizes.
+    may that hold it together. Sites outside `area` are left out.
+    snap: `block` moves each place on its tile to the nearest square that lies in one block of every band. It stays
+    where that is more than MOST_MOVED_M away, out of the area, covered by fewer pairs, or too near to another place:
+    none comes nearer to another, nor to one of another split, than the nearest two sites lie, or than √2 sides.
+    Raises SamplingError when the sites are of different sizes, and where a block is too small for them.
     """
     by_id = {scene.id: scene for scene in scenes}
     within = inside(area, np.array([site.lon for site in sites]), np.array([site.lat for site in sites]))
@@ -271,9 +334,12 @@ def candidates_at(
     sizes = sorted({site.size_px for site in ordered})
     if len(sizes) > 1:
         raise SamplingError(f"places of different sizes ({sizes[0]} to {sizes[-1]} px) cannot share a dataset")
+    if snap == "block" and sizes:
+        require_block(sizes[0])
     tiles, skipped = _by_tile(pairs, by_id)
     best: dict[int, tuple[tuple[bool, int, float], Candidate]] = {}
     n_tiles = [0] * len(ordered)
+    on_tile: dict[int, TileGrid] = {}
     for tile, numbers in _tiles_of_sites(ordered, list(tiles)):
         places, offsets, numbers = _nearest_places(tile, ordered, numbers)
         covering = _covering(places, tiles[tile], by_id)
@@ -283,6 +349,7 @@ def candidates_at(
             rank = (tile.epsg != utm_epsg(site.lon, site.lat), -len(found), offset)
             if found and (number not in best or rank < best[number][0]):
                 best[number] = (rank, Candidate(place=place, pairs=found, site=site))
+                on_tile[number] = tile
     rest = np.array([number for number in range(len(ordered)) if number not in best], dtype=np.int64)
     for number, rank, candidate in _sites_across_edges(ordered, rest, tiles, by_id):
         if number not in best or rank < best[number][0]:
@@ -290,7 +357,78 @@ def candidates_at(
     for number, site in enumerate(ordered):
         if number not in best:
             skipped.append(_without_place(site, n_tiles[number]))
-    return [best[number][1] for number in sorted(best)], skipped
+    candidates = {number: best[number][1] for number in sorted(best)}
+    if snap == "block":
+        candidates = _moved_into_blocks(candidates, on_tile, tiles, by_id, area)
+    return list(candidates.values()), skipped
+
+
+def _moved_into_blocks(
+    candidates: Mapping[int, Candidate],
+    on_tile: Mapping[int, TileGrid],
+    tiles: Mapping[TileGrid, Sequence[Pair]],
+    by_id: dict[str, Scene],
+    area: "BaseGeometry | None",
+) -> dict[int, Candidate]:
+    """The candidates of sites, by number, each moved into a block where that may be, see `candidates_at`."""
+    of_tile: dict[TileGrid, list[int]] = defaultdict(list)
+    for number, tile in on_tile.items():
+        of_tile[tile].append(number)
+    placed = dict(candidates)
+    moved: dict[int, Candidate] = {}
+    for tile, numbers in of_tile.items():
+        old = [candidates[number] for number in numbers]
+        at = _nearest_in_blocks(tile, [entry.site for entry in old if entry.site], _grids(tiles[tile], by_id))
+        if at is None:
+            continue
+        steps = np.abs(at - np.array([(entry.place.x, entry.place.y) for entry in old])).max(axis=1)
+        for row in np.flatnonzero(steps == 0).tolist():
+            placed[numbers[row]] = replace(old[row], is_in_block=True)
+        rows = np.flatnonzero((steps > 0) & (steps <= MOST_MOVED_M))
+        places = _places(tile, at[rows], old[0].place.size_px)
+        within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
+        covering = _covering(places, tiles[tile], by_id)
+        for row, place, pairs, is_inside in zip(rows.tolist(), places, covering, within, strict=True):
+            if is_inside and len(pairs) >= len(old[row].pairs):
+                moved[numbers[row]] = replace(old[row], place=place, pairs=pairs, is_in_block=True)
+    return _without_crowding(placed, moved)
+
+
+def _without_crowding(placed: Mapping[int, Candidate], moved: Mapping[int, Candidate]) -> dict[int, Candidate]:
+    """The candidates of sites, by number, moved where that brings none too near to another."""
+    numbers = sorted(placed)
+    old, new = [placed[number] for number in numbers], [moved.get(number, placed[number]) for number in numbers]
+    sites = [entry.site for entry in old if entry.site]
+    goes = may_move(
+        _points(sites),
+        _points([entry.place for entry in old]),
+        _points([entry.place for entry in new]),
+        np.array([number in moved for number in numbers], dtype=bool),
+        np.array([site.split for site in sites], dtype=np.str_),
+        least_km=math.sqrt(2) * _MARGIN * sites[0].size_px / 100 if sites else 0.0,
+    )
+    return {
+        number: after if went else before
+        for number, before, after, went in zip(numbers, old, new, goes.tolist(), strict=True)
+    }
+
+
+def _points(things: Sequence[Site] | Sequence[Place]) -> NDArray[np.float64]:
+    """Unit vectors of the centres, shape (n, 3)."""
+    return unit_vectors([one.lon for one in things], [one.lat for one in things])
+
+
+def _nearest_in_blocks(tile: TileGrid, sites: Sequence[Site], grids: Sequence[Grid]) -> NDArray[np.float64] | None:
+    """North-west corners of the squares of a tile in one block of every grid that are nearest to some sites, shape
+    (n, 2); None where no block leaves room."""
+    west, _, _, north = tile.bounds
+    side_m = sites[0].size_px * 10.0
+    eastwards, southwards = block_spans(tile, grids, side_m)
+    if not len(eastwards) or not len(southwards):
+        return None
+    xs, ys = from_lonlat(tile.epsg, [site.lon for site in sites], [site.lat for site in sites])
+    left = west + nearest_in(eastwards, xs - side_m / 2 - west)
+    return np.column_stack([left, north - nearest_in(southwards, north - (ys + side_m / 2))])
 
 
 def _sites_across_edges(

@@ -70,7 +70,7 @@ def ground_of(
     working them out again. Strata count with the ground that the pool knows of.
     """
     places = [candidate.place for candidate in pool.candidates]
-    return Ground(
+    ground = Ground(
         lon=pool.lon,
         lat=pool.lat,
         epsg=np.array([place.epsg for place in places], dtype=np.int64),
@@ -85,6 +85,10 @@ def ground_of(
         rules=replace(rules or Rules(), ground_km2=pool.ground_km2),
         share=share,
     )
+    if share is None and pool.pitch_m is not None:
+        # A place counts with the ground between it and the next ones, which another tile may show as well.
+        return replace(ground, share=ground_shares(replace(ground, side_m=pool.pitch_m)))
+    return ground
 
 
 def draw(

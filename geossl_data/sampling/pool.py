@@ -17,6 +17,7 @@ from geossl_data.sampling.candidates import Candidate, candidates_at, survey
 from geossl_data.sampling.land import is_land
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.sampling.strata import Strata, strata_of
+from geossl_data.sampling.tile_grids import Snap, pitch_m
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -65,6 +66,8 @@ class Pool:
     is_of_sites: bool = False
     spare: FindSpares | None = None
     """Finds the spares of the looks; asked for the places drawn only."""
+    pitch_m: float | None = None
+    """How far apart the centres of neighbouring candidates lie, metres; None where squares lie side by side."""
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -103,6 +106,7 @@ def make_pool(
     buffer_km: float = 0.0,
     area: "BaseGeometry | None" = None,
     sites: Sequence[Site] | None = None,
+    snap: Snap = "none",
 ) -> Pool:
     """The places of `size` 10 m pixels that can be drawn among the pairs, with their looks and strata.
 
@@ -111,22 +115,26 @@ def make_pool(
     was asked for, by stratum; what its scenes show of a stratum counts where it is more. surface: `land` leaves out
     places centred at sea. buffer_km: no place nearer than this to a block of another split. area: longitude/latitude;
     only places whose centre lies in it. sites: places drawn beforehand, of that size; only these are candidates, each
-    keeps its stratum and split, and no buffer is asked for again.
-    Raises SamplingError when no place fits or none has the dates.
+    keeps its stratum and split, and no buffer is asked for again. snap: `block` leaves the places that lie in one block
+    of every Sentinel-2 band, and moves sites into one, see `candidates`; a place then counts with the ground between it
+    and the next ones.
+    Raises SamplingError when no place fits, none has the dates, or a block is too small for a place.
     """
     layer = strata_of("regions") if strata is None else strata
     if sites is None:
-        found = survey(scenes, pairs, size, area=area)
+        found = survey(scenes, pairs, size, area=area, snap=snap)
         candidates, skipped = found.candidates, found.skipped
         bare_lon, bare_lat = found.bare_lon, found.bare_lat
+        km2 = np.concatenate([found.km2, found.bare_km2])
         if not candidates:
             where = "" if area is None else " inside the area"
             fits = f"the largest side that fits a scene is {found.largest_px} px"
             hint = fits if found.largest_px else _first_reason(skipped)
             raise SamplingError(f"no pair covers a place of {size} px ({size / 100:g} km) fully{where}; {hint}")
     else:
-        candidates, skipped = _at_sites(sites, scenes, pairs, size, area)
+        candidates, skipped = _at_sites(sites, scenes, pairs, size, area, snap)
         bare_lon = bare_lat = np.zeros(0)
+        km2 = np.full(len(sites), (size / 100) ** 2)
     lon, lat = _centres(candidates)
     names = _names(candidates, lon, lat, layer)
     looks = _looks(candidates, choose)
@@ -141,6 +149,7 @@ def make_pool(
     kept = np.flatnonzero(reason == "")
     gone = np.flatnonzero(reason != "")
     bare_names = _named(layer(bare_lon, bare_lat))
+    seen = [*names.tolist(), *bare_names.tolist()] if sites is None else [site.stratum for site in sites]
     pool = Pool(
         candidates=[candidates[number] for number in kept.tolist()],
         looks=[looks[number] for number in kept.tolist()],
@@ -148,7 +157,7 @@ def make_pool(
         size_px=size,
         rule=rule,
         n_candidates=len(candidates),
-        ground_km2=_ground_km2(sites, names, bare_names, size, land_km2),
+        ground_km2=_ground_km2(seen, km2, land_km2),
         rejected=Rejected(
             lon=np.concatenate([lon[gone], bare_lon]),
             lat=np.concatenate([lat[gone], bare_lat]),
@@ -158,6 +167,7 @@ def make_pool(
         skipped=skipped,
         is_of_sites=sites is not None,
         spare=spare,
+        pitch_m=pitch_m(size * 10.0) if snap == "block" and sites is None else None,
     )
     if not has_dates.any():
         raise SamplingError(f"none of {len(candidates)} candidate places has the dates that --looks needs")
@@ -210,20 +220,26 @@ def _looks(candidates: Sequence[Candidate], choose: ChooseLooks) -> list[tuple[L
     return looks
 
 
-def _ground_km2(
-    sites: Sequence[Site] | None, names: Names, bare: Names, size: int, land_km2: Mapping[str, float] | None
-) -> dict[str, float]:
-    """What each stratum counts with when the count is allocated: its ground, whether it can be drawn or not."""
-    seen = [site.stratum for site in sites] if sites is not None else [*names.tolist(), *bare.tolist()]
-    square_km2 = (size / 100) ** 2
-    ground = {name: count * square_km2 for name, count in Counter(seen).items()}
-    for name, km2 in (land_km2 or {}).items():
-        ground[name or NO_STRATUM] = max(ground.get(name or NO_STRATUM, 0.0), km2)
+def _ground_km2(seen: Sequence[str], km2: FloatArray, land_km2: Mapping[str, float] | None) -> dict[str, float]:
+    """What each stratum counts with when the count is allocated: its ground, whether it can be drawn or not.
+
+    seen: the stratum of each square; km2: the ground that each stands for, shape (n,).
+    """
+    ground: dict[str, float] = {}
+    for (name, each_km2), count in sorted(Counter(zip(seen, km2.tolist(), strict=True)).items()):
+        ground[name] = ground.get(name, 0.0) + count * each_km2
+    for name, asked_km2 in (land_km2 or {}).items():
+        ground[name or NO_STRATUM] = max(ground.get(name or NO_STRATUM, 0.0), asked_km2)
     return dict(sorted(ground.items()))
 
 
 def _at_sites(
-    sites: Sequence[Site], scenes: Sequence[Scene], pairs: Sequence[Pair], size: int, area: "BaseGeometry | None"
+    sites: Sequence[Site],
+    scenes: Sequence[Scene],
+    pairs: Sequence[Pair],
+    size: int,
+    area: "BaseGeometry | None",
+    snap: Snap,
 ) -> tuple[list[Candidate], list[Skipped]]:
     """The sites as candidates, and those given up; SamplingError where the size differs or none has a pair."""
     other = next((site.size_px for site in sites if site.size_px != size), None)
@@ -231,7 +247,7 @@ def _at_sites(
         raise SamplingError(
             f"the places drawn beforehand are {other} px wide, {size} px asked for; give --size {other}"
         )
-    found, skipped = candidates_at(sites, scenes, pairs, area=area)
+    found, skipped = candidates_at(sites, scenes, pairs, area=area, snap=snap)
     if not found:
         raise SamplingError(f"none of {len(sites)} places drawn beforehand has a pair; {_first_reason(skipped)}")
     return found, skipped

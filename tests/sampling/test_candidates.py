@@ -16,8 +16,9 @@ from geossl_data.bands import BANDS, S2_BANDS
 from geossl_data.errors import SamplingError
 from geossl_data.grid import Grid, square_lonlat, to_lonlat
 from geossl_data.records import Pair, Scene
-from geossl_data.sampling.candidates import corners, find_candidates, tile_grid
+from geossl_data.sampling.candidates import find_candidates
 from geossl_data.sampling.draw import draw_samples
+from geossl_data.sampling.tile_grids import corners, tile_grid
 from geossl_data.scenes.matching import match
 
 START = datetime(2022, 6, 1, 10, tzinfo=UTC)

@@ -350,7 +350,7 @@ class Engine:
             if not piece.data.startswith(TIFF_BEGINS):
                 return None
             try:
-                header = await loop.run_in_executor(self._others, read_header, self._reader(href, piece.data))
+                header = await loop.run_in_executor(self._others, read_header, self._reader(href, bytes(piece.data)))
             except UnknownLayoutError:
                 return None
             except AccessError as error:
@@ -367,7 +367,7 @@ class Engine:
         def read(at: int, nbytes: int) -> bytes:
             if at + nbytes <= len(start) or len(start) < HEADER_NBYTES:
                 return start[at : at + nbytes]
-            return self._access.read(href, at, nbytes, whole=False).data
+            return bytes(self._access.read(href, at, nbytes, whole=False).data)
 
         return read
 
@@ -412,7 +412,7 @@ def _fits(value: float, dtype: np.dtype[Any]) -> bool:
     return float(value).is_integer() and limits.min <= value <= limits.max
 
 
-def _decode(data: bytes, span: Span, header: Header, needing: Needing) -> None:
+def _decode(data: bytes | bytearray, span: Span, header: Header, needing: Needing) -> None:
     """Decode the blocks of a span as far as they are wanted, into the windows."""
     view = memoryview(data)
     for block in span.blocks:

@@ -84,7 +84,7 @@ class Pages:
             except Exception as error:  # whatever it is, it is raised again by `on_dataset`
                 self.error = error
                 return b""
-            page = self._pages[number] = piece.data
+            page = self._pages[number] = bytes(piece.data)
             if piece.file_nbytes is not None:
                 self._nbytes = piece.file_nbytes
             elif len(page) < PAGE_NBYTES:
@@ -204,7 +204,7 @@ def _opened(href: str, pages: Pages, level: int) -> "Iterator[DatasetReader]":
         yield dataset
 
 
-def driver_of(href: str, start: bytes) -> str:
+def driver_of(href: str, start: bytes | bytearray) -> str:
     """The GDAL driver for a file that begins so; SkipError where it is neither TIFF nor JPEG 2000."""
     if start.startswith(TIFF_BEGINS):
         return "GTiff"

@@ -78,7 +78,7 @@ class AccessError(ReadError):
 class Piece:
     """A range of a file."""
 
-    data: bytes
+    data: bytes | bytearray
     file_nbytes: int | None
     """Size of the file; None where its server does not say."""
     etag: str | None
@@ -347,7 +347,7 @@ def _access(name: str, sign: Sign, base: str) -> Access:
         return _KEPT[name]
 
 
-def kind_of(content: bytes) -> str:
+def kind_of(content: bytes | bytearray) -> str:
     """What a file that is no TIFF seems to be, in a word or two, without quoting it."""
     start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:

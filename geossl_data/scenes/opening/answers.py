@@ -23,7 +23,7 @@ class Answer:
 
     first: int
     """Where in the file they begin."""
-    data: bytes
+    data: bytes | bytearray
     file_nbytes: int | None
     """Size of the file; None where nobody says."""
     etag: str | None

@@ -8,8 +8,10 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import ssl
 import stat
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from geossl_data.scenes.opening.answers import Answer, Failed, refused
 from geossl_data.scenes.opening.background import Loop
 from geossl_data.scenes.opening.gates import Gate
 from geossl_data.scenes.opening.stores import Stores
+from geossl_data.scenes.opening.wire import OddAnswerError, Wire
 from geossl_data.scenes.redaction import guard_loggers
 from geossl_data.version import VERSION
 
@@ -69,11 +72,12 @@ class Transport:
         )
         self.probes: dict[int, asyncio.Semaphore] = {}
         """What limits how many requests carry a signature of which nobody knows yet whether it opens anything."""
+        self._wire = Wire(self._trusting)
         self._stores = Stores()
         self._gates: dict[str, Gate] = {}
         self._ways: dict[str, dict[str, Any]] = {}
         self._trust: ssl.SSLContext | None = None
-        loop.at_close.append(self._session.close)
+        loop.at_close += [self._session.close, self._wire.close]
 
     def gate(self, url: str) -> Gate:
         """What limits how many requests to the host or store of a URL are under way."""
@@ -110,6 +114,36 @@ class Transport:
 
     async def _asked(self, url: str, start: int, nbytes: int, limit_s: float) -> Answer | Failed | str:
         """The answer to one request; the address that it is redirected to, as a text."""
+        way = self._way(url)
+        try:
+            if "proxy" not in way:
+                try:
+                    return await self._wired(url, start, nbytes, limit_s)
+                except OddAnswerError:
+                    _LOG.info("%s: no plain answer; asking again with another client", redact(url))
+            return await self._by_general_client(url, start, nbytes, limit_s, way)
+        except TimeoutError:
+            return Failed("slow", "no answer in time; try again later")
+        except (OSError, ValueError):
+            return Failed("broken", "an answer stopped half way; try again later")
+
+    async def _wired(self, url: str, start: int, nbytes: int, limit_s: float) -> Answer | Failed | str:
+        """The answer to one request, where it is plain; OddAnswerError where it is not."""
+        most = partial(_most_nbytes, nbytes=nbytes)
+        try:
+            reply = await self._wire.get(
+                clean(url), start, nbytes, most=most, limit_s=limit_s, connect_s=CONNECT_S, silence_s=READ_S
+            )
+        except ssl.SSLError as error:
+            return Failed("final", f"its certificate is not trusted ({type(error).__name__})")
+        except (ConnectionRefusedError, socket.gaierror) as error:
+            return Failed("unreachable", f"cannot be reached ({type(error).__name__}); check the network and the URL")
+        return _heard(url, reply.status, reply.headers, reply.body, start, nbytes)
+
+    async def _by_general_client(
+        self, url: str, start: int, nbytes: int, limit_s: float, way: dict[str, Any]
+    ) -> Answer | Failed | str:
+        """The answer to one request, through aiohttp: by way of a proxy, in parts, without a length."""
         import aiohttp
         from aiohttp.http_exceptions import HttpProcessingError
         from yarl import URL
@@ -120,17 +154,22 @@ class Transport:
                 headers={"Range": f"bytes={start}-{start + nbytes - 1}"},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=limit_s, sock_connect=CONNECT_S, sock_read=READ_S),
-                **self._way(url),
+                **way,
             ) as response:
-                return await _heard(url, response, start, nbytes)
+                body = await _body(response, _most_nbytes(response.status, nbytes))
+                return _heard(url, response.status, response.headers, body, start, nbytes)
         except aiohttp.ClientSSLError as error:
             return Failed("final", f"its certificate is not trusted ({type(error).__name__})")
-        except TimeoutError:
-            return Failed("slow", "no answer in time; try again later")
         except aiohttp.ClientConnectorError as error:
             return Failed("unreachable", f"cannot be reached ({type(error).__name__}); check the network and the URL")
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError):
+        except (aiohttp.ClientError, HttpProcessingError) as error:
+            if isinstance(error, TimeoutError):
+                raise
             return Failed("broken", "an answer stopped half way; try again later")
+
+    def _trusting(self) -> ssl.SSLContext:
+        self._trust = self._trust or _trusted()
+        return self._trust
 
     def _way(self, url: str) -> dict[str, Any]:
         """Whom to trust on the way to a host, and the proxy that the environment names for it."""
@@ -140,8 +179,7 @@ class Transport:
             scheme, _, netloc = host.partition("://")
             way = self._ways[host] = {}
             if scheme == "https":
-                self._trust = self._trust or _trusted()
-                way["ssl"] = self._trust
+                way["ssl"] = self._trusting()
             proxy = getproxies_environment().get(scheme)
             if proxy and not proxy_bypass(netloc):
                 way["proxy"] = proxy
@@ -206,12 +244,21 @@ def _pread(descriptor: int, start: int, nbytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def _heard(url: str, response: "aiohttp.ClientResponse", start: int, nbytes: int) -> Answer | Failed | str:
-    status, headers = response.status, response.headers
+def _most_nbytes(status: int, nbytes: int) -> int:
+    """The longest body worth having of an answer with a status to a request for so many bytes."""
+    if status == 206:
+        return nbytes
+    return MAX_WHOLE_NBYTES if status == 200 else _MOST_WORDS_NBYTES
+
+
+def _heard(
+    url: str, status: int, headers: Mapping[str, str], body: bytes | bytearray | None, start: int, nbytes: int
+) -> Answer | Failed | str:
+    """What an answer brings; the address that it redirects to, as a text. body: None where it is too long."""
     if status in _REDIRECTS and "Location" in headers:
         return _joined(url, headers["Location"])
     if status not in (200, 206, 416):
-        return refused(status, headers, await _body(response, _MOST_WORDS_NBYTES) or b"")
+        return refused(status, headers, bytes(body or b""))
     etag = headers.get("ETag", "").strip().removeprefix("W/") or None
     stated = headers.get("Content-Range", "").strip()
     if status == 416:
@@ -220,22 +267,20 @@ async def _heard(url: str, response: "aiohttp.ClientResponse", start: int, nbyte
     if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         return Failed("broken", "answers compressed, though asked not to")
     if status == 200:
-        data = await _body(response, MAX_WHOLE_NBYTES)
-        if data is None:
+        if body is None:
             return Failed(
                 "broken", "sends a large file whole where a part was asked for; its server has to know ranges"
             )
-        return Answer(0, data, len(data), etag, is_range=False)
+        return Answer(0, body, len(body), etag, is_range=False)
     told = _RANGE.fullmatch(stated)
     if told is None:
         return Failed("broken", "does not say which part of the file it sends")
     first, last, size = int(told[1]), int(told[2]), None if told[3] == "*" else int(told[3])
     if first != start or not 0 < last - first + 1 <= nbytes or (size is not None and size <= last):
         return Failed("broken", "sends another part of the file than was asked for")
-    data = await _body(response, last - first + 1)
-    if data is None or len(data) != last - first + 1:
+    if body is None or len(body) != last - first + 1:
         return Failed("broken", "sends more or fewer bytes than it says")
-    return Answer(first, data, size, etag)
+    return Answer(first, body, size, etag)
 
 
 async def _body(response: "aiohttp.ClientResponse", most: int) -> bytes | None:

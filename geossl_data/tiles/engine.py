@@ -120,10 +120,12 @@ class Engine:
         self._reading: dict[str, asyncio.Task[Known | SkipError | None]] = {}
         self._batches: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def close(self) -> None:
         """End the threads; a later read starts new ones."""
         with self._lock:
+            self._forget_parent()
             pools = [pool for pool in (self._decoders, self._others) if pool is not None]
             if not pools:
                 return
@@ -151,8 +153,15 @@ class Engine:
             known = found
         return None if known is None else layout_of(known.header)
 
+    def _forget_parent(self) -> None:
+        """In a fork: it has none of its parent's threads, and waits for none of its reads."""
+        if self._pid != os.getpid():
+            self._pid, self._decoders, self._others = os.getpid(), None, None
+            self._reading, self._batches = {}, set()
+
     def _start_threads(self) -> None:
         with self._lock:
+            self._forget_parent()
             if self._decoders is None:
                 self._decoders = ThreadPoolExecutor(self.threads, thread_name_prefix="geossl-decode")
                 self._others = ThreadPoolExecutor(8, thread_name_prefix="geossl-rasterio")
@@ -420,8 +429,10 @@ def _decode(data: bytes | bytearray, span: Span, header: Header, needing: Needin
         top = block.row * level.tile_height
         first = max(0, min(_source(job).row for job in jobs) - top)
         stop = min(level.tile_height, max(_source(job).row + _source(job).height for job in jobs) - top)
+        right = max(_source(job).column + _source(job).width for job in jobs) - block.column * level.tile_width
         start = block.offset - span.start
-        pixels = decode_tile(view[start : start + block.nbytes], header, level, first, stop)
+        width = min(level.tile_width, right)
+        pixels = decode_tile(view[start : start + block.nbytes], header, level, first, stop, width)
         for job in jobs:
             _scatter(job, level, block.row, block.column, first, pixels)
 

@@ -7,6 +7,7 @@ would read any local file.
 
 import io
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ JPEG2000_BEGINS = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 """A JP2 file, and a bare code stream."""
 
 _NAME = "raster"
+_OPENING = threading.Lock()
+"""Warnings are silenced for all threads of a process at once."""
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
@@ -185,6 +188,7 @@ class GdalRasters:
 @contextmanager
 def _opened(href: str, pages: Pages, level: int) -> "Iterator[DatasetReader]":
     import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
 
     start = pages.read(0, 16)
     if pages.error is not None:
@@ -200,7 +204,11 @@ def _opened(href: str, pages: Pages, level: int) -> "Iterator[DatasetReader]":
             raise FileNotFoundError(path)
         return PageFile(pages)
 
-    with rasterio.open(_NAME, opener=opener, **options) as dataset:
+    with _OPENING, warnings.catch_warnings():
+        # What lies nowhere is refused with a reason; a line on the terminal would say nothing more.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        dataset = rasterio.open(_NAME, opener=opener, **options)
+    with dataset:
         yield dataset
 
 

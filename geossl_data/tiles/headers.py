@@ -4,6 +4,7 @@ The file is a cache and nothing more: where it cannot be read or written, header
 """
 
 import logging
+import os
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -47,6 +48,8 @@ class Headers:
         self._lock = threading.Lock()
         self._memory: OrderedDict[str, Known] = OrderedDict()
         self._connection: sqlite3.Connection | None = None
+        self._inherited: list[sqlite3.Connection] = []
+        self._pid = os.getpid()
         self._is_broken = path is None
 
     def __reduce__(self) -> "tuple[Callable[..., Headers], tuple[Path | None]]":
@@ -104,6 +107,10 @@ class Headers:
         """The rows that a statement gives; none, for good, once the file turned out to be of no use."""
         if self._is_broken:
             return []
+        if self._pid != os.getpid():
+            # A fork must neither use nor close what its parent opened (sqlite.org/howtocorrupt.html, 2.6).
+            self._inherited += [] if self._connection is None else [self._connection]
+            self._pid, self._connection = os.getpid(), None
         try:
             if self._connection is None:
                 self._connection = self._opened()

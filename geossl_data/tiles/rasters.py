@@ -31,6 +31,7 @@ from geossl_data.tiles.windows import (
     Pixels,
     Reason,
     SkipError,
+    Source,
     Want,
     Wanted,
     place_grid,
@@ -168,13 +169,14 @@ class Rasters:
         layout = self._engine.layout(href)
         return self.on_dataset(href, lambda dataset: layout_of(dataset).grid) if layout is None else layout.grid
 
-    def on_dataset(self, href: str, act: "Callable[[DatasetReader], T]") -> T:
+    def on_dataset(self, href: str, act: "Callable[[DatasetReader], T]", *, level: int = 0) -> T:
         """What `act` makes of a raster opened with rasterio, through the same access.
 
+        level: 0 for the full resolution, 1 for the first overview.
         Raises SkipError, and TokenError where no token is to be had for any raster.
         """
         try:
-            return self._gdal.on_dataset(href, act)
+            return self._gdal.on_dataset(href, act, level=level)
         except AccessError as error:
             failure = SkipError(error.reason, str(error))
         except ContainerRefusedError as error:
@@ -185,24 +187,26 @@ class Rasters:
     def _elsewhere(self, want: Wanted) -> Pixels:
         """A window through rasterio."""
 
-        def read(dataset: "DatasetReader") -> Pixels:
-            from rasterio.windows import Window
-
+        def read(dataset: "DatasetReader") -> Pixels | Source:
             layout = layout_of(dataset)
             if layout.crs is None and dataset.gcps[0] and isinstance(want, Want) and want.kind == "power":
                 return _by_points(want, layout, dataset)
             source = want.source(layout)
             require_size(want.href, layout, source.width, source.height)
-            factor = layout.factors[source.level]
-            # From and to whole overview pixels, so that each comes as it is stored.
-            right = min((source.column + source.width) * factor, dataset.width)
-            bottom = min((source.row + source.height) * factor, dataset.height)
-            left, top = source.column * factor, source.row * factor
-            window = Window(left, top, right - left, bottom - top)
-            shape = (source.height, source.width)
-            return source.finish(np.asarray(dataset.read(1, window=window, out_shape=shape)))
+            return source if source.level else source.finish(_stored(dataset, source))
 
-        return self.on_dataset(want.href, read)
+        found = self.on_dataset(want.href, read)
+        if isinstance(found, Pixels):
+            return found
+        # An overview is opened by itself: asked of the full resolution, GDAL finds its pixels by the ratio of the
+        # sides, which is no whole number where they do not divide.
+        return found.finish(self.on_dataset(want.href, lambda level: _stored(level, found), level=found.level))
+
+
+def _stored(dataset: "DatasetReader", source: Source) -> NDArray[Any]:
+    from rasterio.windows import Window
+
+    return np.asarray(dataset.read(1, window=Window(source.column, source.row, source.width, source.height)))
 
 
 def _by_points(want: Want, layout: Layout, dataset: "DatasetReader") -> Pixels:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from geossl_data.errors import TokenError
 from geossl_data.grid import Grid
+from geossl_data.scenes.http import Http
 from geossl_data.scenes.opening import access as access_module
 from geossl_data.scenes.opening.access import Access
 from geossl_data.scenes.opening.signing import Signer
@@ -63,6 +64,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return None
 
     monkeypatch.setattr(access_module, "sleep", sleep)
+    monkeypatch.setattr(Http, "pause", lambda self, seconds: None)
 
 
 def want(href: str, column: int, row: int, side: int = 48) -> Want:

@@ -24,14 +24,19 @@ _LONGEST_CODE = 4096
 _DAMAGED = (cast(type[Exception], isal_zlib.error), pa.ArrowException, OSError, RuntimeError)
 
 
-def decode_tile(data: Data, header: Header, level: Level, first: int, stop: int) -> NDArray[Any]:
-    """Rows `first` to `stop` of one tile as a new array, shape (stop - first, tile_width), in native byte order.
+def decode_tile(
+    data: Data, header: Header, level: Level, first: int, stop: int, width: int | None = None
+) -> NDArray[Any]:
+    """Rows `first` to `stop` of one tile as a new array, shape (stop - first, width), in native byte order.
 
-    data: the compressed bytes of the tile, all of them. level: the one of `header` that the tile belongs to.
+    data: the compressed bytes of the tile, all of them. level: the one of `header` that the tile belongs to. width: how
+    many columns, from the first on; all when left out.
     Inflates no further than row `stop`. Where that is the tile's last row, the checksum of deflate is verified.
     Raises BrokenTiffError where the data do not hold these rows; nothing is ever filled up.
     """
+    width = level.tile_width if width is None else width
     assert 0 <= first < stop <= level.tile_height
+    assert 0 < width <= level.tile_width
     row_nbytes = level.tile_width * header.dtype.itemsize
     try:
         content = _inflated(data, header.compression, stop * row_nbytes, is_whole=stop == level.tile_height)
@@ -41,10 +46,11 @@ def decode_tile(data: Data, header: Header, level: Level, first: int, stop: int)
         raise BrokenTiffError(f"a tile holds {len(content)} bytes up to row {stop}, where {stop * row_nbytes} belong")
     rows = np.frombuffer(content, np.uint8, (stop - first) * row_nbytes, first * row_nbytes).reshape(stop - first, -1)
     if header.predictor == 3:
-        return _from_planes(rows, header.dtype)
+        return _from_planes(rows, header.dtype)[:, :width]
+    pixels = rows[:, : width * header.dtype.itemsize]
     if header.predictor == 2:
-        return _from_differences(rows, header.dtype)
-    return rows.view(header.dtype).astype(header.dtype.newbyteorder("="))
+        return _from_differences(pixels, header.dtype)
+    return pixels.view(header.dtype).astype(header.dtype.newbyteorder("="))
 
 
 def _inflated(data: Data, compression: str, nbytes: int, *, is_whole: bool) -> Data:

@@ -87,7 +87,7 @@ def cut_everywhere(answer: bytes) -> Iterator[list[bytes]]:
 
 
 def test_an_answer_is_the_same_however_it_is_cut() -> None:
-    answer = plain(bytes(range(65, 85)), more=b"ETag: \"a\"\r\ncontent-range:  bytes 10-29/99 \r\nX-Empty:\r\n")
+    answer = plain(bytes(range(65, 85)), more=b'ETag: "a"\r\ncontent-range:  bytes 10-29/99 \r\nX-Empty:\r\n')
     pieces = list(cut_everywhere(answer))
 
     async def ask(wire: Wire, url: str) -> list[Reply]:

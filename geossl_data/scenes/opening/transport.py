@@ -59,17 +59,8 @@ class Transport:
     """What is open to hosts and stores; all of it lives on one loop and is used there only."""
 
     def __init__(self, loop: Loop) -> None:
-        import aiohttp
-
-        # Any other setting would let the user's netrc, cookies or a compressed answer in.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=_DNS_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            read_bufsize=_BUFFER_NBYTES,
-            headers={"User-Agent": f"geossl/{VERSION}", "Accept-Encoding": "identity"},
-        )
+        self._loop = loop
+        self._session: aiohttp.ClientSession | None = None
         self.probes: dict[int, asyncio.Semaphore] = {}
         """What limits how many requests carry a signature of which nobody knows yet whether it opens anything."""
         self._wire = Wire(self._trusting)
@@ -77,7 +68,24 @@ class Transport:
         self._gates: dict[str, Gate] = {}
         self._ways: dict[str, dict[str, Any]] = {}
         self._trust: ssl.SSLContext | None = None
-        loop.at_close += [self._session.close, self._wire.close]
+        loop.at_close.append(self._wire.close)
+
+    def _general_client(self) -> "aiohttp.ClientSession":
+        """The client for what is not plain; most processes never need it, and it takes a while to import."""
+        import aiohttp
+
+        if self._session is None:
+            # Any other setting would let the user's netrc, cookies or a compressed answer in.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=_DNS_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                auto_decompress=False,
+                read_bufsize=_BUFFER_NBYTES,
+                headers={"User-Agent": f"geossl/{VERSION}", "Accept-Encoding": "identity"},
+            )
+            self._loop.at_close.append(self._session.close)
+        return self._session
 
     def gate(self, url: str) -> Gate:
         """What limits how many requests to the host or store of a URL are under way."""
@@ -149,7 +157,7 @@ class Transport:
         from yarl import URL
 
         try:
-            async with self._session.get(
+            async with self._general_client().get(
                 URL(clean(url), encoded=True),
                 headers={"Range": f"bytes={start}-{start + nbytes - 1}"},
                 allow_redirects=False,

@@ -283,6 +283,7 @@ class ShardOptions(Section):
     name: ClassVar[str] = "shard"
     summary: ClassVar[str] = "Cut every look onto its pixel grid and store the samples as WebDataset shards."
     example: ClassVar[str] = "geossl shard mydata --workers 4"
+    later: ClassVar[tuple[str, ...]] = ("max_cloud", "min_entropy")
 
     codec: Literal["npy"] = Field("npy", description="How arrays are stored: npy (plain NumPy files).")
     shard_mb: int = Field(256, ge=1, le=4096, description="Size that a shard is planned for, MB.")

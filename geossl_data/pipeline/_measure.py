@@ -28,6 +28,7 @@ from geossl_data.sampling.candidates import Candidate
 from geossl_data.sampling.change import Image, combined, reflectance
 from geossl_data.sampling.looks import choose_all
 from geossl_data.sampling.measures import (
+    GROWN_M,
     MEASURED_S1,
     MEASURED_S2,
     Block,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 MEASURES, CHANGE = "measures.parquet", "change"
 BLOCK_PX = 512
 """About how many coarse pixels a side are compared together: 41 km at 80 m, and 6 MB an image."""
-GROWN_M = 40
-"""By how much clouds and other invalid ground grow, at least by a pixel."""
 WRITE_EVERY_S = 60.0
 """How much of a long run an interruption may cost."""
 _EDITION = 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geossl_data import tables
-from geossl_data.bands import LABEL_BAND, LABEL_NODATA
 from geossl_data.errors import DatasetError, EmptyResultError
 from geossl_data.files import exclusive, remove_folder, write_text
 from geossl_data.pipeline._folder import (
@@ -89,6 +88,8 @@ def shard(
 
     workers: processes of a local dask cluster; 1 stays in this process. The bytes written do not depend on it.
     """
+    from geossl_data.pipeline._open import label_names
+    from geossl_data.scenes.items import read_items
     from geossl_data.shards.manifest import licence_text, write_manifest
     from geossl_data.shards.plan import plan_shards
     from geossl_data.shards.report import manifest_notes
@@ -144,7 +145,7 @@ def shard(
             reports,
             fingerprint=fingerprint,
             codec=options.codec,
-            label_names=_label_names(folder / SCENES),
+            label_names=label_names(read_items(folder / SCENES)),
             buffer_km=drawn_with.buffer_km if drawn_with else 0.0,
         )
         write_manifest(folder / MANIFEST, entries, notes)
@@ -156,18 +157,6 @@ def _shards_stand(folder: Path) -> bool:
     shards = tables.read_metadata(folder / MANIFEST)["shards"]
     paths = {folder / SHARDS / name: shard["nbytes"] for name, shard in shards.items()}
     return all(path.is_file() and path.stat().st_size == nbytes for path, nbytes in paths.items())
-
-
-def _label_names(scenes_path: Path) -> dict[str, str]:
-    """Class value → name, from the classification extension of the label maps among the scenes."""
-    from geossl_data.scenes.items import read_items
-
-    classes = [
-        entry
-        for item in read_items(scenes_path)
-        for entry in item["assets"].get(LABEL_BAND, {}).get("classification:classes") or []
-    ]
-    return {str(entry["value"]): entry["name"] for entry in classes if entry["value"] != LABEL_NODATA}
 
 
 def _shard_report(folder: Path, *, fresh: bool) -> Report:

@@ -35,6 +35,8 @@ FloatArray = NDArray[np.float64]
 MEASURED_S2 = ("B02", "B03", "B04", "B08", "B11", "B12")
 """Bands in which the ground is compared: visible, near and short-wave infrared."""
 MEASURED_S1 = ("VV", "VH")
+GROWN_M = 40
+"""By how much clouds and other ground that is not to be compared grow, at least by a pixel."""
 
 TwoLooks = tuple[Look, Look]
 Window = tuple[slice, slice]

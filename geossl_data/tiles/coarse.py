@@ -20,7 +20,7 @@ from geossl_data.scenes.hrefs import redact
 from geossl_data.tiles.radiometry import mask_power
 from geossl_data.tiles.rasters import ALIGNMENT_PX, Pixels, Rasters, SkipError
 from geossl_data.tiles.warping import bounds_in, warped
-from geossl_data.tiles.windows import Array, Layout, Source, require_one_north_up_band, require_size
+from geossl_data.tiles.windows import Array, Layout, Source, power_of, require_one_north_up_band, require_size
 
 RESOLUTIONS_M = (20, 40, 80, 160)
 """What a place may be looked at in: whole multiples of the bands' own pixels, as overviews of factor two have them."""
@@ -173,11 +173,7 @@ def _power_source(want: CoarseWant, layout: Layout) -> Source:
     transform = (a * factor, b, c + left * factor * a, d, e * factor, f + top * factor * e)
 
     def finish(values: Array) -> Pixels:
-        with np.errstate(over="ignore"):
-            power = values.astype(np.float32)
-        if layout.nodata is not None:
-            power[values == layout.nodata] = np.nan
-        coarse = warped(mask_power(power), transform, layout.crs, want.grid, "average")
+        coarse = warped(power_of(values, layout.nodata), transform, layout.crs, want.grid, "average")
         return Pixels(mask_power(coarse), "average in linear power")
 
     require_size(want.href, layout, right - left, bottom - top)

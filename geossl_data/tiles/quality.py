@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geossl_data.bands import MEMBERS, S2_MEMBERS, S2_NODATA, SCL_CLASSES, SCL_GROUPS, SCL_NODATA
 from geossl_data.sampling.change import reflectance, spectral_entropy
-from geossl_data.sampling.measures import MEASURED_S2
+from geossl_data.sampling.measures import GROWN_M, MEASURED_S2
 from geossl_data.tiles.coarse import coarse_resolution
 from geossl_data.tiles.radiometry import fraction, s1_valid, s2_valid_10m
 from geossl_data.tiles.registration import estimated_shift
@@ -20,8 +20,6 @@ from geossl_data.tiles.registration import estimated_shift
 DIGITS = 6
 ENTROPY_RESOLUTIONS_M = (20, 40, 60, 80, 160)
 """Pixels on which variety is measured: the coarsest that fills the window and is no coarser than for candidates."""
-GROWN_M = 40
-"""By how much clouds and other invalid ground grow before, at least by a pixel; as for candidates."""
 SHIFT_BANDS = ("B04", "B08")
 """Bands whose edges are compared with those of the radar: soil and roofs in the one, plants and water in the other."""
 UNSEEN_CLASSES = (*SCL_GROUPS["shadow"], *SCL_GROUPS["cloud"], *SCL_GROUPS["saturated"])

@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import rasterio
 from faults.blobs import Cloud, serve_cloud
 from rasterio.control import GroundControlPoint
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject
@@ -139,12 +141,15 @@ def test_1_39_1_61_nothing_dark_surrounds_what_control_points_place(tmp_path: Pa
 
 
 def test_1_39_a_raster_that_nothing_places_is_refused(tmp_path: Path, write_raster: WriteRaster) -> None:
-    href = write_swath(tmp_path / "nowhere.tif", lonlat=False, points=False)
     grid = Grid(ZONE, 10.0, -10.0, 10.0, 6, 6)
     identity = {"transform": Affine(1, 0, 0, 0, 1, 0), "resolution_m": 1.0, "x": 0.0, "y": 0.0}
-    no_crs = write_raster("identity.tif", np.ones((40, 40), np.float32), **identity, epsg=None)
-    with_crs = write_raster("crs.tif", np.ones((40, 40), np.float32), **identity)
-    whole = write_raster("whole.tif", np.ones((40, 40), np.uint16), **identity, epsg=None)
+    # rasterio warns of what is written so; what reads it has to keep quiet by itself.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        href = write_swath(tmp_path / "nowhere.tif", lonlat=False, points=False)
+        no_crs = write_raster("identity.tif", np.ones((40, 40), np.float32), **identity, epsg=None)
+        with_crs = write_raster("crs.tif", np.ones((40, 40), np.float32), **identity)
+        whole = write_raster("whole.tif", np.ones((40, 40), np.uint16), **identity, epsg=None)
     with Rasters() as rasters:
         assert reason_of(lambda: rasters.read_power(href, grid)) == "wrong-crs"
         assert reason_of(lambda: rasters.read_power(no_crs, grid)) == "wrong-crs"

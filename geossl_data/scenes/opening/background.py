@@ -31,7 +31,7 @@ class Loop(asyncio.SelectorEventLoop):
         self.at_close: list[Callable[[], Awaitable[None]]] = []
         """What is to be closed before the loop is."""
         self._is_left_behind = False
-        self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._n_threads = 0
 
@@ -57,9 +57,15 @@ class Loop(asyncio.SelectorEventLoop):
         """As the loop's own, without a thread that an interpreter which ends would wait for."""
         return await self.in_thread(partial(socket.getaddrinfo, host, port, **hints))
 
+    def close(self) -> None:
+        """As of any loop; its threads end once they have nothing to do."""
+        for _ in range(self._n_threads):
+            self._todo.put(None)
+        super().close()
+
     def _work(self) -> None:
-        while True:
-            self._todo.get()()
+        while (call := self._todo.get()) is not None:
+            call()
             self._idle.release()
 
     def _made(self, call: Callable[[], T], future: "asyncio.Future[T]") -> None:

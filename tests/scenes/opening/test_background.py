@@ -204,10 +204,12 @@ def test_blocking_calls_give_results_and_errors_in_few_threads() -> None:
         calls = [loop.in_thread(lambda n=n: 60 // n) for n in range(200)]
         return await asyncio.gather(*calls, return_exceptions=True)
 
+    before = {thread.ident for thread in threading.enumerate()}
     results = asyncio.run_coroutine_threadsafe(call(), background_loop()).result(60)
     assert isinstance(results[0], ZeroDivisionError)
     assert results[1:] == [60 // n for n in range(1, 200)]
-    assert sum(thread.name.startswith("geossl-blocking") for thread in threading.enumerate()) <= 32 * 2
+    started = [thread for thread in threading.enumerate() if thread.ident not in before]
+    assert sum(thread.name.startswith("geossl-blocking") for thread in started) <= 32
 
 
 def test_requests_that_nobody_answers_end_with_the_loop(cloud: Cloud) -> None:
@@ -221,3 +223,19 @@ def test_requests_that_nobody_answers_end_with_the_loop(cloud: Cloud) -> None:
     opened.set()
     with pytest.raises(CancelledError):
         reading.result(10)
+
+
+def test_a_loop_that_is_closed_keeps_no_thread() -> None:
+    loop = background_loop()
+    assert isinstance(loop, background.Loop)
+
+    async def call() -> int:
+        return await loop.in_thread(lambda: 7)
+
+    before = {thread.ident for thread in threading.enumerate()}
+    assert asyncio.run_coroutine_threadsafe(call(), loop).result(60) == 7
+    started = [thread for thread in threading.enumerate() if thread.ident not in before]
+    background.stop()
+    for thread in started:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in started)

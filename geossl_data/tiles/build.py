@@ -19,19 +19,17 @@ from geossl_data.bands import (
     S2_BANDS,
     S2_MEMBERS,
     S2_NODATA,
-    S2_QUANTIFICATION,
     SCL_BAND,
 )
 from geossl_data.records import Look, Place, Sample, Scene
 from geossl_data.sampling.coverage import TURNS
-from geossl_data.scenes.items import rfc3339
+from geossl_data.tiles.provenance import Rules, label_meta, s1_meta, s2_meta
 from geossl_data.tiles.quality import look_quality
 from geossl_data.tiles.radiometry import (
     backscatter_db,
     cloud_fraction,
     fraction,
     harmonise,
-    majority_class,
     mask_border_noise,
     s1_valid,
     s2_valid_fraction,
@@ -241,13 +239,13 @@ class _Builder:
         quality = look_quality(members)
         self._require_variety(s2, quality)
         meta = {
-            "s2": _s2_meta(s2, s2_rules, cloudy, valid, self.base),
-            "s1": _s1_meta(s1, s1_fraction, s1_rules, self.base),
+            "s2": s2_meta(s2, s2_rules, cloudy, valid, self.base),
+            "s1": s1_meta(s1, s1_fraction, s1_rules, self.base),
             "pair": {"geossl:gap_hours": look.gap_hours},
             "quality": quality,
         }
         if label_scene is not None and label is not None:
-            meta["label"] = _label_meta(label_scene, label, self.base)
+            meta["label"] = label_meta(label_scene, label, self.base)
         return TileLook(members=members, meta=meta)
 
     def _require_valid(self, scenes: Sequence[Scene], found: float) -> None:
@@ -313,10 +311,6 @@ def _radar_wants(frame: Scene, place: Place) -> list[Want]:
 
 def _label_want(scene: Scene, place: Place) -> Want:
     return Want(scene.hrefs[LABEL_BAND], place_grid(place, MEMBERS["label"].resolution_m), "uint8")
-
-
-Rules = dict[str, str]
-"""Band → the rule by which it was resampled; only those that were."""
 
 
 def _optical(parts: Sequence[Scene], place: Place, read: Read) -> tuple[dict[str, NDArray[Any]], Rules]:
@@ -407,80 +401,3 @@ def _label(
             if error.reason not in _ELSEWHERE:
                 raise
     return None, None
-
-
-def _common_meta(scene: Scene, bands: Sequence[str], base: str | None) -> dict[str, Any]:
-    return {
-        "id": scene.id,
-        "collection": scene.collection,
-        "platform": scene.platform,
-        "datetime": rfc3339(scene.acquired),
-        "sat:orbit_state": scene.orbit_state,
-        "sat:relative_orbit": scene.relative_orbit,
-        "geossl:product_id": scene.product_id,
-        "assets": {band: relative_href(scene.hrefs[band], base) for band in bands if band in scene.hrefs},
-    }
-
-
-def _mosaic_meta(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the first of several scenes says, the ids of all in order, and what each further one says of itself."""
-    if len(parts) == 1:
-        return parts[0]
-    return parts[0] | {
-        "geossl:mosaic_item_ids": [part["id"] for part in parts],
-        "geossl:mosaic": list(parts[1:]),
-    }
-
-
-def _s2_part_meta(scene: Scene, base: str | None) -> dict[str, Any]:
-    bands = [band for name in (*S2_MEMBERS, "scl") for band in MEMBERS[name].bands]
-    return _common_meta(scene, bands, base) | {
-        "eo:cloud_cover": scene.cloud_percent,
-        "s2:mgrs_tile": scene.mgrs_tile,
-        "s2:processing_baseline": scene.baseline,
-        "geossl:offset_native": scene.boa_offset,
-        "geossl:offset_applied": scene.boa_offset,
-    }
-
-
-def _s2_meta(
-    parts: Sequence[Scene], rules: Rules, cloudy: float | None, valid_fraction: float, base: str | None
-) -> dict[str, Any]:
-    return _mosaic_meta([_s2_part_meta(part, base) for part in parts]) | {
-        "geossl:quantification": S2_QUANTIFICATION,
-        "geossl:resampling": rules or EXACT,
-        "geossl:cloud_fraction": cloudy,
-        "geossl:valid_fraction": valid_fraction,
-    }
-
-
-def _s1_meta(frames: Sequence[Scene], valid_fraction: float, rules: Rules, base: str | None) -> dict[str, Any]:
-    return _mosaic_meta([_common_meta(frame, S1_BANDS, base) for frame in frames]) | {
-        "sar:polarizations": list(S1_BANDS),
-        "sar:product_type": frames[0].product,
-        "geossl:units": "dB",
-        "geossl:resampling": "; ".join(sorted(set(rules.values()))) or EXACT,
-        "geossl:valid_fraction": valid_fraction,
-    }
-
-
-def _label_meta(scene: Scene, label: NDArray[np.uint8], base: str | None) -> dict[str, Any]:
-    majority, share = majority_class(label)
-    return {
-        "id": scene.id,
-        "collection": scene.collection,
-        "start_datetime": rfc3339(scene.acquired),
-        "end_datetime": rfc3339(scene.ends),
-        "geossl:majority_class": majority,
-        "geossl:majority_share": share,
-        "assets": {LABEL_BAND: relative_href(scene.hrefs[LABEL_BAND], base)},
-    }
-
-
-def relative_href(href: str, base: str | None) -> str:
-    """An href below the folder or URL `base` as `./…`, any other unchanged."""
-    if base is not None:
-        prefix = base.rstrip("/") + "/"
-        if href.startswith(prefix):
-            return "./" + href.removeprefix(prefix)
-    return href

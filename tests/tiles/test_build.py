@@ -14,7 +14,8 @@ from shapely.affinity import translate
 from geossl_data.bands import BANDS, MEMBERS, S1_BANDS, S2_BANDS, S2_MEMBERS
 from geossl_data.grid import to_lonlat
 from geossl_data.records import Look, Place, Sample, Scene
-from geossl_data.tiles.build import Tile, build_tile, relative_href
+from geossl_data.tiles.build import Tile, build_tile
+from geossl_data.tiles.provenance import relative_href
 from geossl_data.tiles.rasters import Rasters, SkipError
 
 WriteRaster = Callable[..., str]

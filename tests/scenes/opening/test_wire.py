@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from geossl_data.scenes.opening import transport as transport_module
 from geossl_data.scenes.opening.access import Access
@@ -249,7 +250,6 @@ def test_an_answer_in_parts_comes_through_the_general_client(monkeypatch: pytest
 
 
 def test_https_is_checked_against_the_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)

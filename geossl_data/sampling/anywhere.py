@@ -1,8 +1,8 @@
 """Places drawn before any catalog is asked: sites spread over the land of the Earth, or of an area.
 
-A site is known by its centre only; `candidates.candidates_at` puts it on the grid of a scene, at most 43 m away. Sites
-keep so far from each other that their squares never overlap there, whichever way the grids are turned, also where the
-published sampler that a preset of `cities` names lets them overlap.
+A site is known by its centre only; `site_candidates` puts it on the grid of a scene, at most 43 m away. Sites keep so
+far from each other that their squares never overlap there, whichever way the grids are turned, also where the published
+sampler that a preset of `cities` names lets them overlap.
 """
 
 import math

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
 from geossl_data.records import Look, Pair, Scene, Site, Skipped
-from geossl_data.sampling.candidates import Candidate, candidates_at, survey
+from geossl_data.sampling.candidates import Candidate, survey
 from geossl_data.sampling.land import is_land
+from geossl_data.sampling.site_candidates import candidates_at
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.sampling.strata import Strata, strata_of
 from geossl_data.sampling.tile_grids import Snap, pitch_m

@@ -15,10 +15,11 @@ from geossl_data.bands import BANDS, S2_BANDS
 from geossl_data.errors import SamplingError
 from geossl_data.grid import Grid, haversine_km, square_lonlat, to_lonlat
 from geossl_data.records import Look, Pair, Place, Scene, Site
-from geossl_data.sampling.candidates import MOST_MOVED_M, Candidate, candidates_at, survey
+from geossl_data.sampling.candidates import Candidate, survey
 from geossl_data.sampling.draw import draw, ground_of
 from geossl_data.sampling.looks import choose_looks
 from geossl_data.sampling.pool import Pool, make_pool
+from geossl_data.sampling.site_candidates import MOST_MOVED_M, candidates_at
 from geossl_data.sampling.split_distance import split_distance_km
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.sampling.strategies import ground_shares

@@ -15,9 +15,10 @@ from shapely import box, union_all
 from geossl_data.bands import BANDS, S2_BANDS
 from geossl_data.grid import Grid, square_lonlat, to_lonlat
 from geossl_data.records import Pair, Scene, Site
-from geossl_data.sampling.candidates import Candidate, candidates_at, survey
+from geossl_data.sampling.candidates import Candidate, survey
 from geossl_data.sampling.draw import draw_samples
 from geossl_data.sampling.mosaics import seam_corners, seams, tile_sets
+from geossl_data.sampling.site_candidates import candidates_at
 from geossl_data.sampling.tile_grids import TileGrid, corners
 from geossl_data.scenes.matching import match
 

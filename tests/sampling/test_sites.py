@@ -13,8 +13,8 @@ from geossl_data.bands import BANDS, S2_BANDS
 from geossl_data.errors import SamplingError, SceneError
 from geossl_data.grid import Grid, from_lonlat, haversine_km, square_lonlat, to_lonlat
 from geossl_data.records import Pair, Scene, Site
-from geossl_data.sampling.candidates import candidates_at
 from geossl_data.sampling.draw import draw_samples
+from geossl_data.sampling.site_candidates import candidates_at
 
 START = datetime(2022, 2, 1, 10, tzinfo=UTC)
 WORLD = box(-180, -89, 180, 89)

@@ -91,10 +91,24 @@ def _sample(
     console.show(report, str(folder), as_json=json)
 
 
-def _shard(folder: Path, options: ShardOptions, *, workers: int, fresh: bool, json: bool) -> None:
+SCHEDULER = text(
+    "scheduler",
+    "ADDRESS",
+    "Let the workers of a running dask scheduler cut the shards, as in tcp://10.0.0.1:8786; they may come and go, have "
+    "to see the dataset folder under the same path, and change no byte.",
+)
+
+
+def _shard(
+    folder: Path, options: ShardOptions, *, workers: int, scheduler: str | None, fresh: bool, json: bool
+) -> None:
     from geossl_data import pipeline
 
-    report = pipeline.shard(folder, options, workers=workers, fresh=fresh, progress=console.progress)
+    if scheduler is not None and workers > 1:
+        raise RecipeError("--workers starts processes here, --scheduler has its own; give one of them")
+    report = pipeline.shard(
+        folder, options, workers=workers, scheduler=scheduler, fresh=fresh, progress=console.progress
+    )
     console.show(report, str(folder), as_json=json)
 
 
@@ -114,27 +128,89 @@ def _evaluate(folder: Path, options: EvaluateOptions, *, json: bool) -> None:
 
 stage_command(app, FetchOptions, _fetch, extra=(DRY_RUN, MAX_REQUESTS, FRESH, JSON))
 stage_command(app, SampleOptions, _sample, extra=(ANYWHERE, COMPARE, READERS, FRESH, JSON))
-stage_command(app, ShardOptions, _shard, extra=(WORKERS, FRESH, JSON))
+stage_command(app, ShardOptions, _shard, extra=(WORKERS, SCHEDULER, FRESH, JSON))
 stage_command(app, PretrainOptions, _pretrain, extra=(FRESH, JSON))
 stage_command(app, EvaluateOptions, _evaluate, extra=(JSON,))
 
 
-@app.command(help="Check that shards and manifest are what they say they are.\n\nExample: geossl verify mydata --deep")
+@app.command(
+    help="Check that shards, manifest and provenance are what they say they are; warnings alone are no failure.\n\n"
+    "Example: geossl verify mydata --deep"
+)
 def verify(
     folder: FOLDER = Path(),
-    deep: Annotated[bool, typer.Option("--deep", help="Decode every member as well.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every member as well, and look at its pixels.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object.")] = False,
 ) -> None:
     from geossl_data import pipeline
     from geossl_data.errors import ShardError
 
     findings = pipeline.verify(folder, deep=deep, progress=console.progress)
-    if not findings:
-        console.say("verify\n  no findings")
+    n_errors = sum(finding.severity == "error" for finding in findings)
+    if as_json:
+        console.show_json(
+            {
+                "stage": "verify",
+                "errors": n_errors,
+                "warnings": len(findings) - n_errors,
+                "findings": [
+                    {"severity": finding.severity, "where": finding.where, "what": finding.what} for finding in findings
+                ],
+            }
+        )
+    elif findings:
+        console.table(
+            [("severity", "where", "finding"), *((found.severity, found.where, found.what) for found in findings)],
+            words=True,
+        )
+    if n_errors:
+        raise ShardError(
+            f"{folder}: {len(findings)} findings, {n_errors} of them errors; "
+            "`geossl shard --fresh` writes the shards anew"
+        )
+    if not as_json:
+        console.say("verify\n  " + (f"no errors, {len(findings)} warnings" if findings else "no findings"))
         for splits, km in pipeline.nearest_splits(folder).items():
             console.say(f"  nearest {splits}  {km:.2f} km")
-        return
-    console.table([("where", "finding"), *((finding.where, finding.what) for finding in findings)])
-    raise ShardError(f"{folder}: {len(findings)} findings; `geossl shard --fresh` writes the shards anew")
+
+
+@app.command(
+    help="Write a place as GeoTIFFs that QGIS opens, or the samples as a dataset of plain .npy shards.\n\n"
+    "Example: geossl export mydata --position 3"
+)
+def export(
+    folder: FOLDER = Path(),
+    key: Annotated[str | None, typer.Option("--key", help="Key of the sample to write.")] = None,
+    position: Annotated[
+        int | None, typer.Option("--position", min=0, help="The same by its position in the manifest.")
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test"] | None, typer.Option("--split", help="All samples of one split.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All samples.")] = False,
+    to: Annotated[
+        Literal["geotiff", "npy"],
+        typer.Option(
+            "--to",
+            help="geotiff: a file for each look and member, the first sample unless others are named; "
+            "npy: a dataset of plain NumPy files, all samples unless some are named.",
+        ),
+    ] = "geotiff",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; exported/ in the dataset's when left out.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace what an earlier export wrote there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    from geossl_data import pipeline
+
+    if key is not None and position is not None:
+        raise RecipeError("--key and --position exclude each other; give one")
+    wanted = key if key is not None else position
+    report = pipeline.export(
+        folder, wanted, to=to, split=split, everything=everything, out=out, fresh=fresh, progress=console.progress
+    )
+    console.show(report, str(folder), as_json=as_json)
 
 
 @app.command(

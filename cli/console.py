@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """What typer answers with when Ctrl-C ended a command."""
+TERMINATED = 128 + signal.SIGTERM
+"""What a shell answers with when SIGTERM ended a command."""
+_TERMINATED = threading.Event()
 SLOW_SECONDS = 2.0
 """A task that takes longer is shown even where no bar can be drawn."""
 
@@ -94,17 +97,22 @@ def say(text: str) -> None:
     print(text)
 
 
+def show_json(content: dict[str, Any]) -> None:
+    """A result as one line of JSON."""
+    print(json.dumps(content, ensure_ascii=False))
+
+
 def warn(text: str) -> None:
     """One line beside the result."""
     print(text, file=sys.stderr)
 
 
-def table(rows: Sequence[Sequence[str]]) -> None:
-    """A header row and rows, in aligned columns; numbers to the right."""
+def table(rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
+    """A header row and rows, in aligned columns; numbers to the right, or all to the left where they are words."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
         cells = [
-            text.ljust(width) if column == 0 else text.rjust(width)
+            text.ljust(width) if column == 0 or words else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  " + "   ".join(cells).rstrip())
@@ -143,6 +151,7 @@ def _with_folder(hint: str, folder: str) -> str:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    _TERMINATED.set()
     raise KeyboardInterrupt
 
 
@@ -171,6 +180,8 @@ def _show_bug_of_thread(arguments: "threading.ExceptHookArgs") -> None:
 def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     """Run a typer app and answer with the exit code: 0, or 1 with one line for what the user or the world has to mend.
 
+    A command that SIGTERM ended answers as one that Ctrl-C ended, but for its code, 143: what stops a job at the end of
+    its time can tell that from a failure.
     arguments: the command line without the program's name; None takes the process's own.
     Anything that is not a GeosslError, a wrong command line or a file that the system refuses is our bug and keeps its
     traceback.
@@ -180,6 +191,7 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
 
     from geossl_data.errors import GeosslError
 
+    _TERMINATED.clear()
     before = signal.signal(signal.SIGTERM, _interrupt)
     if arguments is None:
         guard_output()
@@ -190,6 +202,8 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
         warn(f"geossl: {_one_line(str(error))}")
     except (KeyboardInterrupt, typer.Abort):
         warn("geossl: interrupted; run the same command again to go on from here")
+        if _TERMINATED.is_set():
+            return TERMINATED
     except TyperException as error:
         text = error.format_message()
         warn(text if text.startswith("Usage") else f"geossl: {_one_line(text)}; see --help")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geossl_data.errors import GeosslError
     from geossl_data.evaluation.probes import knn_accuracy, linear_probe
     from geossl_data.pipeline import Report
+    from geossl_data.pipeline._export import export
     from geossl_data.pipeline._open import open_look, open_sample
     from geossl_data.pretrain.checkpoint import load_encoder
     from geossl_data.pretrain.encoders import build_encoder
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from geossl_data.scenes.search import search
     from geossl_data.scenes.store import read_scenes
     from geossl_data.shards.manifest import read_manifest
-    from geossl_data.shards.stream import open_shards
+    from geossl_data.shards.reading.adapter import web_dataset
+    from geossl_data.shards.reading.shards import open_shards
     from geossl_data.tiles.build import build_tile
     from geossl_data.tiles.rasters import Rasters
 
@@ -67,6 +69,7 @@ _HOME = {
     "build_sandbox": "sandbox",
     "build_tile": "tiles.build",
     "draw_samples": "sampling.draw",
+    "export": "pipeline._export",
     "knn_accuracy": "evaluation.probes",
     "linear_probe": "evaluation.probes",
     "load_encoder": "pretrain.checkpoint",
@@ -74,12 +77,13 @@ _HOME = {
     "match": "scenes.matching",
     "open_look": "pipeline._open",
     "open_sample": "pipeline._open",
-    "open_shards": "shards.stream",
+    "open_shards": "shards.reading.shards",
     "read_manifest": "shards.manifest",
     "read_recipe": "recipe",
     "read_scenes": "scenes.store",
     "search": "scenes.search",
     "strata_of": "sampling.strata",
+    "web_dataset": "shards.reading.adapter",
 }
 
 
@@ -119,6 +123,7 @@ __all__ = [
     "build_sandbox",
     "build_tile",
     "draw_samples",
+    "export",
     "knn_accuracy",
     "linear_probe",
     "load_encoder",
@@ -133,4 +138,5 @@ __all__ = [
     "read_scenes",
     "search",
     "strata_of",
+    "web_dataset",
 ]

@@ -4,7 +4,10 @@ Sentinel-2 band wavelengths: ESA Sentinel-2 User Handbook, table 1 (mean of S2A 
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Sensor = Literal["s1", "s2"]
 """The two sensors of a look."""
@@ -87,34 +90,74 @@ class Member:
     """One file of a look inside a shard, `{key}.{look}.{name}.<codec>`: shape (bands, H / factor, W / factor)."""
 
     name: str
-    sensor: Literal["s1", "s2", "label"]
+    sensor: str
+    """`s1`, `s2`, `label`, or whatever the owner of other rasters calls his."""
     bands: tuple[str, ...]
-    resolution_m: int
+    factor: int
+    """How many pixels of the place's grid lie along one pixel of this member; 1, 2 or 6 of 10 m for Sentinel."""
     dtype: str
+    """Of the stored numbers."""
     units: str
+    """Of `stored × scale + offset`."""
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: float | None = None
+    """The stored number that is no measurement; with floating point numbers NaN and infinities are none either."""
+    plane: bool = False
+    """Whether the array is (rows, columns), as class maps are."""
 
     @property
-    def factor(self) -> int:
-        """How many 10 m pixels lie along one pixel of this member: 1, 2 or 6."""
-        return self.resolution_m // 10
+    def resolution_m(self) -> int:
+        """Pixel side in metres, on the 10 m grid of Sentinel-2."""
+        return 10 * self.factor
 
     def shape(self, size_px: int) -> tuple[int, ...]:
-        """Array shape for a place of `size_px` 10 m pixels a side; single-band class maps have no band axis."""
+        """Array shape for a place of `size_px` pixels a side."""
         side = size_px // self.factor
-        return (side, side) if self.name in ("scl", "label") else (len(self.bands), side, side)
+        return (side, side) if self.plane else (len(self.bands), side, side)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether stored numbers are not the physical ones."""
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+    def valid(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
+        """Where the stored numbers are measurements; same shape."""
+        mask = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, dtype=np.bool_)
+        return np.asarray(mask if self.nodata is None else mask & (stored != self.nodata))
+
+    def physical(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """What the stored numbers mean: float32, NaN where they are no measurement; unscaled ones as they are."""
+        if not self.is_scaled:
+            return stored
+        values = (stored.astype(np.float64) * self.scale + self.offset).astype(np.float32)
+        return np.where(self.valid(stored), values, np.float32(np.nan))
+
+    def stored(self, physical: NDArray[Any]) -> NDArray[Any]:
+        """The nearest numbers that can be stored, `nodata` for what is not finite; the array itself if not scaled.
+
+        Values beyond what the dtype holds become its first or last number that is a measurement.
+        """
+        if not self.is_scaled:
+            return physical
+        limits = np.iinfo(self.dtype)
+        assert self.nodata == limits.min, f"{self.name}: scaled numbers keep {limits.min} for no data"
+        codes = np.rint((physical.astype(np.float64) - self.offset) / self.scale)
+        codes = np.clip(codes, limits.min + 1, limits.max)
+        return np.where(np.isfinite(physical), codes, limits.min).astype(self.dtype)
 
 
-_REFLECTANCE = "reflectance × 10000, 0 = no data"
+_REFLECTANCE = "reflectance × 10000"
 
 MEMBERS: dict[str, Member] = {
     member.name: member
     for member in (
-        Member("s2_10m", "s2", ("B02", "B03", "B04", "B08"), 10, "uint16", _REFLECTANCE),
-        Member("s2_20m", "s2", ("B05", "B06", "B07", "B8A", "B11", "B12"), 20, "uint16", _REFLECTANCE),
-        Member("s2_60m", "s2", ("B01", "B09"), 60, "uint16", _REFLECTANCE),
-        Member("scl", "s2", (SCL_BAND,), 20, "uint8", "Sen2Cor scene class, 0 = no data"),
-        Member("s1", "s1", ("VV", "VH"), 10, "float16", "gamma naught in dB, NaN = no data"),
-        Member("label", "label", (LABEL_BAND,), 10, "uint8", "land class, 0 = no data"),
+        Member("s2_10m", "s2", ("B02", "B03", "B04", "B08"), 1, "uint16", _REFLECTANCE, nodata=S2_NODATA),
+        Member("s2_20m", "s2", ("B05", "B06", "B07", "B8A", "B11", "B12"), 2, "uint16", _REFLECTANCE, nodata=S2_NODATA),
+        Member("s2_60m", "s2", ("B01", "B09"), 6, "uint16", _REFLECTANCE, nodata=S2_NODATA),
+        Member("scl", "s2", (SCL_BAND,), 2, "uint8", "Sen2Cor scene class", nodata=SCL_NODATA, plane=True),
+        Member("s1", "s1", ("VV", "VH"), 1, "uint16", "gamma naught in dB", scale=0.01, offset=-100.0, nodata=0),
+        Member("label", "label", (LABEL_BAND,), 1, "uint8", "land class", nodata=LABEL_NODATA, plane=True),
     )
 }
 """The members of a look, in the order in which they are written."""

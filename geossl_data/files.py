@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,23 +17,51 @@ TEMPORARY_SUFFIX = ".tmp"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, fsynced and renamed to `path` when the block ends without an exception.
+    """A temporary path beside `path`, renamed to `path` when the block ends without an exception.
 
-    The temporary file carries the process id, so that two writers of the same file never share one; it is removed
-    when the block fails. Raises StorageError when the disk is full or the folder is not writable.
+    The file and its folder's entry of it are on the disk by then. See `scratch_path` for the temporary one. Raises
+    StorageError when the disk is full or the folder is not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        with scratch_path(path) as temporary:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync_entries(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+@contextmanager
+def scratch_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` for the time of the block; the folder is made, the file gone afterwards.
+
+    No two writers share one, be it in one process or on two machines; `remove_temporaries` knows its name.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise storage_error(path, error) from error
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             temporary.unlink()
+
+
+def _sync_entries(folder: Path) -> None:
+    """Put the names of a folder on the disk, where its file system has a way to."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from geossl_data import tables
 from geossl_data.bands import SCL_CLOUD
 from geossl_data.grid import Grid
 from geossl_data.records import Look, Sample, Scene, Skipped
-from geossl_data.shards.stream import open_shards
+from geossl_data.shards.reading.shards import open_shards
 from geossl_data.tiles.build import Demands, Tile, build_tile, build_tiles
 from geossl_data.tiles.rasters import Rasters, SkipError
 

@@ -17,7 +17,7 @@ from geossl_data.records import Scene
 from geossl_data.sandbox.catalog import footprint
 from geossl_data.sandbox.cogs import write_cog
 from geossl_data.scenes.items import Item
-from geossl_data.shards.stream import open_shards
+from geossl_data.shards.reading.shards import open_shards
 from geossl_data.tiles.build import Tile, build_tile
 from geossl_data.tiles.rasters import Rasters
 
@@ -107,7 +107,7 @@ def test_1_85_2_15_a_bright_dot_is_in_the_same_pixel_of_all_bands_of_both_sensor
             assert np.unravel_index(values.argmax(), values.shape) == expected
     expected = int((entry.y - y) // 10), int((x - entry.x) // 10)
     rows, columns = np.indices(found["s1"].shape[1:]) + 0.5
-    for decibels in found["s1"].astype(np.float64):
+    for decibels in shards.members["s1"].physical(found["s1"]).astype(np.float64):
         assert np.isfinite(decibels).all()
         power = 10 ** (decibels / 10)
         assert np.unravel_index(power.argmax(), power.shape) == expected

@@ -24,8 +24,9 @@ from geossl_data.errors import DatasetError, GeosslError, ReadError, ShardError
 from geossl_data.pipeline._open import Source, label_names
 from geossl_data.records import Sample, Skipped
 from geossl_data.scenes.items import read_items
-from geossl_data.shards.manifest import read_manifest, write_manifest
-from geossl_data.shards.stream import Shards
+from geossl_data.shards.manifest import read_manifest
+from geossl_data.shards.reading.shards import Shards
+from geossl_data.shards.stac_table import write_manifest
 from geossl_data.tiles.rasters import SkipError
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "open_a_place.py"
@@ -110,9 +111,9 @@ def test_of_one_look_no_other_look_is_read(built: Path, monkeypatch: pytest.Monk
     read: list[Any] = []
     read_shards, build_tile = Shards.read, build.build_tile
 
-    def reading(self: Shards, index: int, look: int, members: Any) -> Any:
+    def reading(self: Shards, index: int, look: int) -> Any:
         read.append((index, look))
-        return read_shards(self, index, look, members)
+        return read_shards(self, index, look)
 
     def building(sample: Sample, *arguments: Any, **options: Any) -> Any:
         read.extend(look.s2_id for look in sample.looks)

@@ -13,7 +13,7 @@ from geossl_data import tables
 from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
 from geossl_data.records import Skipped
 from geossl_data.scenes.store import read_scenes
-from geossl_data.shards.stream import open_shards
+from geossl_data.shards.reading.shards import open_shards
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -41,7 +41,7 @@ def compare_with_the_sources(folder: Path) -> Counter[str]:
                 )
         kinds[f"s1 {meta['s1']['geossl:resampling']}"] += 1
         if meta["s1"]["geossl:resampling"] == "none":
-            for band, found in zip(S1_BANDS, pixels["s1"], strict=True):
+            for band, found in zip(S1_BANDS, shards.members["s1"].physical(pixels["s1"]), strict=True):
                 with rasterio.open(scenes[entry.s1_ids[look]].hrefs[band]) as raster:
                     window = from_bounds(*bounds, raster.transform).round_offsets().round_lengths()
                     power = raster.read(1, window=window)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geossl_data.bands import Sensor
 from geossl_data.errors import TrainingError
 from geossl_data.files import write_text
 from geossl_data.pretrain import batches
@@ -25,7 +24,7 @@ from geossl_data.pretrain.checkpoint import EncoderInfo, load_encoder
 from geossl_data.pretrain.encoders import Encoder, build_encoder
 from geossl_data.progress import Progress, silent
 from geossl_data.records import Split
-from geossl_data.shards.stream import Shards, open_shards
+from geossl_data.shards.reading.shards import Shards, open_shards
 
 _LOG = logging.getLogger(__name__)
 
@@ -277,16 +276,15 @@ def evaluate(
     return result
 
 
-def _exported(run_dir: Path, device: torch.device) -> dict[Sensor, tuple[Encoder, EncoderInfo]]:
-    """Sensor → encoder and info of a run, Sentinel-1 first."""
-    paths = [run_dir / "exported" / f"{sensor}.safetensors" for sensor in batches.SENSORS]
-    found = [load_encoder(path, device) for path in paths if path.is_file()]
+def _exported(run_dir: Path, device: torch.device) -> dict[str, tuple[Encoder, EncoderInfo]]:
+    """Sensor → encoder and info of a run, by name: Sentinel-1 first."""
+    found = [load_encoder(path, device) for path in sorted((run_dir / "exported").glob("*.safetensors"))]
     if not found:
         raise TrainingError(f"{run_dir}: no exported encoder; finish the run with `geossl pretrain`")
     return {info.sensor: (encoder, info) for encoder, info in found}
 
 
-def _probe_orders(shards: Shards, sensors: Sequence[Sensor]) -> tuple[Order, Order, Split]:
+def _probe_orders(shards: Shards, sensors: Sequence[str]) -> tuple[Order, Order, Split]:
     """The labelled looks that teach, those that judge, and the split of the latter; checked for leakage."""
     if not any(any(entry.labels) for entry in shards.entries):
         raise TrainingError("no labels in these shards; the probes need a catalog with a land-class map")

@@ -5,12 +5,14 @@ section to `recipe.yaml`, and answers with a Report. A stage that has already ru
 input does nothing. A folder is worked on by one process at a time.
 """
 
+from geossl_data.pipeline._check import nearest_splits, verify
+from geossl_data.pipeline._export import export
 from geossl_data.pipeline._fetch import fetch, plan_fetch
 from geossl_data.pipeline._folder import Report, recipe_of
 from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._replay import digest, run
 from geossl_data.pipeline._sample import compare, sample
-from geossl_data.pipeline._shard import nearest_splits, shard, verify
+from geossl_data.pipeline._shard import shard
 from geossl_data.pipeline._train import evaluate, pretrain
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "digest",
     "draw_places",
     "evaluate",
+    "export",
     "fetch",
     "nearest_splits",
     "plan_fetch",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from geossl_data import tables
 from geossl_data.bands import LABEL_BAND, LABEL_NODATA
 from geossl_data.errors import DatasetError, ShardError
-from geossl_data.pipeline._folder import MANIFEST, SAMPLES, SCENES, SHARDS, SKIPPED, access_to, need
+from geossl_data.pipeline._folder import MANIFEST, SAMPLES, SCENES, SKIPPED, access_to, need
 from geossl_data.records import Look, Place, Sample, Skipped
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ def _stands_for(written: Sample, drawn: Sample) -> bool:
 
 
 def _sample_of(entry: "Entry") -> Sample:
-    """The sample that an entry of the manifest describes, without spares."""
+    """The sample that an entry of the manifest describes, without spares; DatasetError for one that is no place."""
+    if entry.lon is None or entry.lat is None or entry.epsg is None or entry.x is None or entry.y is None:
+        raise DatasetError(f"sample {entry.key} lies nowhere on the Earth; read it with geossl_data.open_shards")
     nothing: tuple[tuple[str, ...], ...] = ((),) * entry.n_looks
     looks = zip(
         entry.s2_ids,
@@ -132,7 +134,7 @@ def _sample_of(entry: "Entry") -> Sample:
             cell=entry.cell,
         ),
         looks=tuple(
-            Look(s2_id=s2, s1_id=s1, acquired=time, gap_hours=gap, s2_more=s2_more, s1_more=s1_more)
+            Look(s2_id=s2, s1_id=s1, acquired=time, gap_hours=gap or 0.0, s2_more=s2_more, s1_more=s1_more)
             for s2, s1, time, gap, s2_more, s1_more in looks
         ),
         stratum=entry.stratum,
@@ -152,17 +154,19 @@ def _from_shards(
     folder: Path, sample: Sample, manifest: "Manifest", positions: Sequence[int]
 ) -> "tuple[Tile, dict[str, str]]":
     """Some looks of a sample as its shard holds them, and the names of the land classes."""
-    from geossl_data.shards.stream import Shards
+    from geossl_data.shards.reading.shards import Shards, source_of
     from geossl_data.tiles.build import Tile, TileLook
 
-    with Shards(folder / SHARDS, manifest) as shards:
+    with Shards(source_of(folder, manifest), manifest) as shards:
         (entry,) = shards.entries
         described = shards.meta(0).get("looks")
         if not isinstance(described, list) or not _describes(described, entry.n_looks):
             raise ShardError(f"{folder}: {entry.key}.json does not describe its looks; run `geossl verify`")
         looks = tuple(
             TileLook(
-                members=shards.read(0, position, entry.members[position]),
+                members={
+                    name: shards.members[name].physical(array) for name, array in shards.read(0, position).items()
+                },
                 meta={name: value for name, value in described[position].items() if name not in ("index", "members")},
             )
             for position in positions

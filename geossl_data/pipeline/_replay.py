@@ -10,12 +10,13 @@ from geossl_data.files import sha256
 from geossl_data.pipeline._drawing import resolved as with_paths
 from geossl_data.pipeline._fetch import fetch, resolved
 from geossl_data.pipeline._folder import MANIFEST, SHARDS, Report
+from geossl_data.pipeline._own import with_table
 from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._sample import sample
 from geossl_data.pipeline._shard import shard
 from geossl_data.pipeline._train import evaluate, pretrain
 from geossl_data.progress import Progress, silent
-from geossl_data.recipe import SECTIONS, DrawOptions, read_recipe
+from geossl_data.recipe import SECTIONS, DrawOptions, ShardOptions, read_recipe
 
 _STAGE_FUNCTIONS = {
     "places": draw_places,
@@ -43,6 +44,8 @@ def run(recipe_path: Path, folder: Path, *, workers: int = 1, progress: Progress
             options = resolved(options, recipe_path.resolve().parent).model_copy(update=own)
         elif isinstance(options, DrawOptions):
             options = with_paths(options, recipe_path.resolve().parent)
+        elif isinstance(options, ShardOptions):
+            options = with_table(options, recipe_path.resolve().parent)
         extra: dict[str, Any] = {"workers": workers} if name == "shard" else {}
         yield _STAGE_FUNCTIONS[name](folder, options, progress=progress, **extra)  # type: ignore[operator]
 

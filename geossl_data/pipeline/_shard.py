@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geossl_data import tables
-from geossl_data.errors import DatasetError, EmptyResultError
-from geossl_data.files import exclusive, remove_folder, write_text
+from geossl_data.errors import EmptyResultError
 from geossl_data.pipeline._folder import (
     HEADERS,
-    LICENCE,
     MANIFEST,
     SAMPLES,
     SCENES,
@@ -27,6 +25,8 @@ from geossl_data.pipeline._folder import (
     working_on,
     write_skipped,
 )
+from geossl_data.pipeline._own import shard_own
+from geossl_data.pipeline._stored import output_of, publish, require_own, shards_below, stand, start_over
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import ShardOptions
 from geossl_data.records import Sample
@@ -34,9 +34,13 @@ from geossl_data.records import Sample
 if TYPE_CHECKING:
     from geossl_data.scenes.opening.access import Access
     from geossl_data.shards.manifest import Manifest
-    from geossl_data.shards.verify import Finding
+    from geossl_data.shards.writing.content import Content
     from geossl_data.tiles.build import Demands, Tile
     from geossl_data.tiles.windows import SkipError
+
+
+THREADS_ELSEWHERE = 2
+"""How many threads decode in each task of a scheduler; how many of them share a machine is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class TileFactory:
 
     @contextmanager
     def __call__(self, samples: Sequence[Sample]) -> Iterator[Any]:
-        """A callable Sample → Tile for these samples, in this order, that reads ahead until the block ends."""
+        """A callable Sample → Content for these samples, in this order, that reads ahead until the block ends."""
         from geossl_data.scenes.store import read_scenes
         from geossl_data.tiles.build import build_tiles
         from geossl_data.tiles.rasters import Rasters
@@ -64,16 +68,18 @@ class TileFactory:
         with Rasters(access=self.access, headers=self.folder / HEADERS, threads=self.threads) as rasters:
             tiles = build_tiles(samples, by_id, labels, rasters, self.demands, catalog_base=self.catalog_base)
             with closing(tiles):
-                yield partial(_next_tile, zip(samples, tiles, strict=True))
+                yield partial(_next_content, zip(samples, tiles, strict=True))
 
 
-def _next_tile(tiles: "Iterator[tuple[Sample, Tile | SkipError]]", sample: Sample) -> "Tile":
-    """The tile of a sample out of a stream of them; SkipError where it has none."""
+def _next_content(tiles: "Iterator[tuple[Sample, Tile | SkipError]]", sample: Sample) -> "Content":
+    """What a sample's group holds, out of a stream of tiles; SkipError where it has none."""
+    from geossl_data.shards.writing.content import tile_content
+
     of, built = next(tiles)
     assert of.key == sample.key, f"{sample.key} was asked for where {of.key} is next"
     if isinstance(built, Exception):
         raise built
-    return built
+    return tile_content(built)
 
 
 def shard(
@@ -81,56 +87,64 @@ def shard(
     options: ShardOptions | None = None,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     fresh: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Cut the samples' looks and write them as shards with a manifest; resumes what an interrupted run left.
 
-    workers: processes of a local dask cluster; 1 stays in this process. The bytes written do not depend on it.
+    workers: processes of a local dask cluster; 1 stays in this process. scheduler: the address of a dask scheduler,
+    whose workers do it instead; they have to see the folder. The bytes written do not depend on either.
+    fresh: delete the shards and start over; of an object store, only what this folder says was put there.
     """
     from geossl_data.pipeline._open import label_names
     from geossl_data.scenes.items import read_items
-    from geossl_data.shards.manifest import licence_text, write_manifest
-    from geossl_data.shards.plan import plan_shards
-    from geossl_data.shards.report import manifest_notes
-    from geossl_data.shards.writer import write_shards
+    from geossl_data.shards.writing.plan import estimated_nbytes, plan_shards, require_one_size
+    from geossl_data.shards.writing.report import manifest_notes
+    from geossl_data.shards.writing.writer import write_shards
     from geossl_data.tiles.build import Demands
 
-    need(folder, SCENES, SAMPLES, stage="sample")
     recipe = recipe_of(folder)
     options = options or recipe.shard or ShardOptions()
+    if options.from_table:
+        return shard_own(folder, options, workers=workers, scheduler=scheduler, fresh=fresh, progress=progress)
+    need(folder, SCENES, SAMPLES, stage="sample")
     fingerprint = options.fingerprint(fingerprint_of(folder / SAMPLES) or "")
     if fresh:
-        with exclusive(folder):
-            (folder / MANIFEST).unlink(missing_ok=True)
-            remove_folder(folder / SHARDS)
-    written = fingerprint_of(folder / MANIFEST)
-    if written == fingerprint and _shards_stand(folder):
+        start_over(folder)
+    if stand(folder, fingerprint):
         return _shard_report(folder, fresh=False)
-    if written not in (None, fingerprint):
-        raise DatasetError(
-            f"{folder}: the shards there were cut from other samples or with other options; "
-            "`geossl shard --fresh` deletes them and starts over"
-        )
+    store = output_of(options)
+    if store is not None:
+        require_own(store, fingerprint)
     samples = tables.read_table(folder / SAMPLES, Sample)
+    require_one_size(samples)
     base = str(tables.read_metadata(folder / SCENES).get("base", ""))
     factory = TileFactory(
-        folder=folder,
+        # A worker that was started elsewhere has another working folder.
+        folder=folder.absolute(),
         demands=Demands(min_valid=options.min_valid, max_cloud=options.max_cloud, min_entropy=options.min_entropy),
         catalog_base=None if "://" in base or not base else base,
         access=access_to(folder),
-        threads=None if workers == 1 else max(1, len(os.sched_getaffinity(0)) // workers),
+        threads=_threads(workers, scheduler),
     )
     drawn_with = recipe.places if recipe.fetch is not None and recipe.fetch.places else recipe.sample
     with working_on(folder, options):
-        plans = plan_shards(samples, shard_mb=options.shard_mb, seed=recipe.sample.seed if recipe.sample else 0)
+        plans = plan_shards(
+            samples,
+            shard_mb=options.shard_mb,
+            seed=recipe.sample.seed if recipe.sample else 0,
+            nbytes=partial(estimated_nbytes, codec=options.codec),
+        )
         reports = write_shards(
             plans,
             folder / SHARDS,
             factory,
             codec=options.codec,
             workers=workers,
+            scheduler=scheduler,
             fingerprint=fingerprint,
+            store=shards_below(store),
             progress=progress,
         )
         entries = [entry for report in reports for entry in report.entries]
@@ -140,7 +154,6 @@ def shard(
             common = max(counts, key=lambda reason: counts[reason])
             detail = next(row.detail for row in skipped if row.reason == common)
             raise EmptyResultError(f"all {len(samples)} samples were skipped, most for {common}: {detail}")
-        write_text(folder / LICENCE, licence_text(entries))
         notes = manifest_notes(
             reports,
             fingerprint=fingerprint,
@@ -148,15 +161,15 @@ def shard(
             label_names=label_names(read_items(folder / SCENES)),
             buffer_km=drawn_with.buffer_km if drawn_with else 0.0,
         )
-        write_manifest(folder / MANIFEST, entries, notes)
+        publish(folder, entries, notes, store)
     return _shard_report(folder, fresh=True)
 
 
-def _shards_stand(folder: Path) -> bool:
-    """Whether every shard of the manifest is there in the size in which it was written."""
-    shards = tables.read_metadata(folder / MANIFEST)["shards"]
-    paths = {folder / SHARDS / name: shard["nbytes"] for name, shard in shards.items()}
-    return all(path.is_file() and path.stat().st_size == nbytes for path, nbytes in paths.items())
+def _threads(workers: int, scheduler: str | None) -> int | None:
+    """How many threads decode in each process; None for one for each processor."""
+    if scheduler is not None:
+        return THREADS_ELSEWHERE
+    return None if workers == 1 else max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 def _shard_report(folder: Path, *, fresh: bool) -> Report:
@@ -192,23 +205,3 @@ def _replaced(folder: Path, manifest: "Manifest") -> int:
         for entry in manifest.entries
         for look, before in zip(zip(entry.s2_ids, entry.s1_ids, strict=True), drawn.get(entry.key, ()), strict=False)
     )
-
-
-def nearest_splits(folder: Path) -> dict[str, float]:
-    """Smallest distance in km between places of two splits, as in `train–test`."""
-    from geossl_data.shards.manifest import read_manifest
-    from geossl_data.shards.verify import nearest_splits_km
-
-    found = nearest_splits_km(read_manifest(folder / MANIFEST))
-    return {f"{one}–{other}": km for (one, other), km in found.items()}
-
-
-def verify(folder: Path, *, deep: bool = False, progress: Progress = silent) -> "list[Finding]":
-    """Everything that is not what the manifest says it is; empty when all is well."""
-    from geossl_data.shards.verify import verify as check
-
-    need(folder, MANIFEST, stage="shard")
-    with progress("verifying shards") as task:
-        findings = check(folder, deep=deep)
-        task.advance()
-    return findings

@@ -14,7 +14,7 @@ def pretrain(
 ) -> Report:
     """Train the reference encoder on the train split; resumes an interrupted run. Writes runs/<run>/."""
     from geossl_data.pretrain.loop import train
-    from geossl_data.shards.stream import open_shards
+    from geossl_data.shards.reading.shards import open_shards
 
     need(folder, MANIFEST, SHARDS, stage="shard")
     options = options or recipe_of(folder).pretrain or PretrainOptions()

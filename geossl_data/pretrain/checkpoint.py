@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from geossl_data.bands import Sensor
+from geossl_data.bands import Member
 from geossl_data.errors import TrainingError
 from geossl_data.files import atomic_path, storage_error
 from geossl_data.pretrain.batches import Normalisation
@@ -89,7 +89,7 @@ class EncoderInfo:
     """Version that wrote the file."""
 
     @property
-    def sensor(self) -> Sensor:
+    def sensor(self) -> str:
         return self.normalisation.sensor
 
     @property
@@ -142,6 +142,9 @@ def _info(path: Path, metadata: Mapping[str, str]) -> EncoderInfo:
         described = values.pop("normalisation")
         for name in ("bands", "mean", "std"):
             described[name] = tuple(described[name])
+        described["members"] = tuple(
+            Member(**{**member, "bands": tuple(member["bands"])}) for member in described.get("members", ())
+        )
         info = EncoderInfo(normalisation=Normalisation(**described), **values)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise TrainingError(f"{path}: its metadata is not that of a geossl encoder") from None

@@ -18,7 +18,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from geossl_data.bands import Sensor
 from geossl_data.errors import TrainingError
 from geossl_data.files import remove_folder, remove_temporaries, storage_error, write_text
 from geossl_data.pretrain import batches, views
@@ -32,7 +31,7 @@ from geossl_data.pretrain.checkpoint import (
 )
 from geossl_data.pretrain.objectives.registry import OBJECTIVES, Objective
 from geossl_data.progress import Progress, silent
-from geossl_data.shards.stream import Shards
+from geossl_data.shards.reading.shards import Shards
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,11 +120,16 @@ def train(
         raise TrainingError(f"crop {crop} is larger than the places of {size_px} pixels; choose at most {size_px}")
     patch = patch_for(crop)
     module = OBJECTIVES[objective](
-        encoder, projection_dim=projection_dim, temperature=temperature, patch=patch, seed=seed
+        encoder,
+        projection_dim=projection_dim,
+        temperature=temperature,
+        patch=patch,
+        seed=seed,
+        channels=batches.channels_of(shards.members.values()),
     ).to(where)
     model = cast(Objective, module)
-    sensors = cast(list[Sensor], list(model.encoders))
-    normalisations = [batches.normalisation(shards.notes, sensor) for sensor in sensors]
+    sensors = list(model.encoders)
+    normalisations = [batches.normalisation(shards.notes, shards.members, sensor) for sensor in sensors]
     order = batches.looks(shards, sensors, "train")
     used_batch_size = fitting_batch_size(len(order), batch_size)
     steps_per_epoch = len(order) // used_batch_size

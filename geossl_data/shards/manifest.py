@@ -4,33 +4,40 @@ The file is valid GeoParquet and valid stac-geoparquet: each sample is a STAC it
 it needs pyarrow only, so that a training node works without the geospatial stack.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from geossl_data.bands import MEMBERS, SIZE_STEP_PX, Member
-from geossl_data.errors import ShardError
+from geossl_data.bands import Member
+from geossl_data.errors import DatasetError, ShardError
 from geossl_data.records import KEY_PATTERN, SPLITS, Split
-from geossl_data.scenes.items import parse_time, rfc3339, write_items
+from geossl_data.scenes.items import parse_time, rfc3339
 from geossl_data.shards.codec import CODECS
-from geossl_data.tables import open_parquet, read_metadata
+from geossl_data.tables import METADATA_KEY
 
 MANIFEST_NAME = "manifest.parquet"
 SHARDS_FOLDER = "shards"
 LICENCE_NAME = "LICENSE.txt"
 COLLECTION = "geossl"
 SHARD_PATTERN = re.compile(r"(train|val|test)-\d{6}\.tar")
-DTYPES = ("uint8", "uint16", "float16", "float32")
+MEMBER_PATTERN = re.compile(r"[a-z0-9_-]{1,40}")
+"""What a member may be called: WebDataset cuts names at dots and lowers their letters."""
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 MAX_SIZE_PX = 16_384
+MAX_BANDS = 1024
 
-_PREFIX = "geossl:"
+PREFIX = "geossl:"
+"""Of the columns that STAC has no name for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +54,16 @@ class Entry:
     """First byte of the sample's member group in the tar."""
     nbytes: int
     """Length of the group, headers and padding included."""
-    lon: float
-    lat: float
-    epsg: int
-    x: float
-    """West edge in metres."""
-    y: float
-    """North edge in metres."""
+    lon: float | None
+    """Of the centre; None, as the four below, for pixels that lie nowhere on the Earth."""
+    lat: float | None
+    epsg: int | None
+    x: float | None
+    """West edge, in the units of the CRS: metres."""
+    y: float | None
+    """North edge."""
     size_px: int
-    """Side in 10 m pixels."""
+    """Side in pixels, 10 m for Sentinel."""
     cell: str
     stratum: str
     weight: float
@@ -63,18 +71,23 @@ class Entry:
     n_looks: int
     members: tuple[tuple[str, ...], ...]
     """Member names that each look has."""
-    acquired: tuple[datetime, ...]
-    """Sentinel-2 sensing times, UTC."""
-    gap_hours: tuple[float, ...]
-    """Sentinel-1 minus Sentinel-2 acquisition time."""
+    acquired: tuple[datetime | None, ...]
+    """Sentinel-2 sensing times, UTC; the times that other rasters are said to be of, None where only their order is."""
+    gap_hours: tuple[float | None, ...]
+    """Sentinel-1 minus Sentinel-2 acquisition time; None where a look is not a pair of scenes."""
     s2_ids: tuple[str, ...]
+    """Ids of the scenes; empty text where a look has none."""
     s1_ids: tuple[str, ...]
+    member_nbytes: tuple[int, ...]
+    """Bytes of the sample's files in the tar, without header and padding: the JSON, then look by look its members."""
+    member_crc32: tuple[int, ...]
+    """CRC-32 of the same files."""
     labels: tuple[int, ...]
     """Most frequent land class; 0 where no label map holds for the look."""
     cloud_fraction: tuple[float | None, ...]
     """Share of the classified pixels that are cloud or cloud shadow; None without a scene classification."""
-    s2_valid_fraction: tuple[float, ...]
-    s1_valid_fraction: tuple[float, ...]
+    s2_valid_fraction: tuple[float | None, ...]
+    s1_valid_fraction: tuple[float | None, ...]
     s2_more: tuple[tuple[str, ...], ...] = ()
     """Further parts of each look's Sentinel-2 acquisition; empty where no look of the sample is such a mosaic."""
     s1_more: tuple[tuple[str, ...], ...] = ()
@@ -109,62 +122,100 @@ class Entry:
             problem = f"shard {self.shard!r} is not a shard of split {self.split}"
         elif self.offset < 0 or self.offset % 512 or self.nbytes <= 0 or self.nbytes % 512:
             problem = f"bytes {self.offset} + {self.nbytes} are not whole tar blocks"
-        elif not 0 < self.size_px <= MAX_SIZE_PX or self.size_px % SIZE_STEP_PX:
-            problem = f"size {self.size_px} px is not a multiple of {SIZE_STEP_PX}"
+        elif not 0 < self.size_px <= MAX_SIZE_PX:
+            problem = f"size {self.size_px} px is not in 1 to {MAX_SIZE_PX}"
+        elif len({value is None for value in (self.lon, self.lat, self.epsg, self.x, self.y)}) > 1:
+            problem = "it lies partly somewhere"
         elif self.n_looks < 1 or any(len(values) != self.n_looks for values in per_look):
             problem = f"columns disagree on the {self.n_looks} looks"
-        elif any(time.utcoffset() != timedelta(0) for time in self.acquired):
+        elif not len(self.member_nbytes) == len(self.member_crc32) == 1 + sum(map(len, self.members)):
+            problem = f"{len(self.member_nbytes)} sizes and {len(self.member_crc32)} checksums for its members"
+        elif any(time is not None and time.utcoffset() != timedelta(0) for time in self.acquired):
             problem = "times are not UTC"
         if problem:
             raise ShardError(f"sample {self.key[:130]!r}: {problem}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manifest:
     """The rows and the notes of a `manifest.parquet`.
 
-    notes: `codec`, `size_px`, `fingerprint`; `members` {name: {bands, dtype, units, resolution_m}}; `statistics`
-    {band: {mean, std, count}} over the valid pixels of the training split, in the units of the stored numbers;
-    `buffer_km`, the least distance between splits that the places were drawn with;
-    `label_names` {"1": …}; `shards` {file: {nbytes, sha256, n_samples}}; `n_skipped`.
+    table: one row a sample, in the order of shard and offset, with a column for each field of `Entry` that the file
+    has; times are texts.
+
+    notes: `codec`, `size_px`, `pixel_m`, `fingerprint`; `members` [{name, sensor, bands, factor, dtype, units, scale,
+    offset, nodata, plane}], in the order in which they are written; `statistics` {band: {mean, std, count}} over the
+    valid pixels of the training split, in physical units; `years` in which the Sentinel scenes were acquired;
+    `buffer_km`, the least distance between splits that the places were drawn with; `label_names` {"1": …}; `shards`
+    {file: {nbytes, sha256, n_samples}}; `n_skipped`; `location`, the URL below which the shards lie, absent where they
+    lie beside the manifest.
     """
 
-    entries: list[Entry]
+    table: pa.Table
     notes: dict[str, Any]
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The rows as values that have checked themselves; made when first asked for, 0.1 ms each."""
+        return [from_plain(row) for row in self.table.to_pylist()]
 
     @property
     def members(self) -> dict[str, Member]:
-        """The members that looks may have, in the order of `bands.MEMBERS`; ShardError where one is not readable."""
-        described = {name: _member(name, member) for name, member in self.notes["members"].items()}
-        return {name: described[name] for name in MEMBERS if name in described}
+        """The members that looks may have, in the order in which they are written."""
+        described = [_member(note) for note in self.notes["members"]]
+        return {member.name: member for member in described}
 
 
-def member_notes(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The `members` part of the notes, in the order in which members are written."""
+def member_note(member: Member) -> dict[str, Any]:
+    """A member as the notes describe it."""
     return {
-        name: {
-            "bands": list(member.bands),
-            "dtype": member.dtype,
-            "units": member.units,
-            "resolution_m": member.resolution_m,
-        }
-        for name, member in MEMBERS.items()
-        if name in names
+        "name": member.name,
+        "sensor": member.sensor,
+        "bands": list(member.bands),
+        "factor": member.factor,
+        "dtype": member.dtype,
+        "units": member.units,
+        "scale": member.scale,
+        "offset": member.offset,
+        "nodata": member.nodata,
+        "plane": member.plane,
     }
 
 
-def _member(name: str, described: Mapping[str, Any]) -> Member:
-    known = MEMBERS.get(name)
-    dtype, resolution_m = described["dtype"], described["resolution_m"]
-    bands = tuple(map(str, described["bands"]))
-    if known is None or dtype not in DTYPES or resolution_m != known.resolution_m or bands != known.bands:
-        raise ShardError(f"manifest describes member {name!r} as {dict(described)}; read it with the geossl it names")
-    return Member(name, known.sensor, bands, resolution_m, dtype, str(described["units"]))
+def _member(note: Mapping[str, Any]) -> Member:
+    """The member of a note; ShardError in one line where the note says something else."""
+    try:
+        member = Member(
+            name=str(note["name"]),
+            sensor=str(note["sensor"]),
+            bands=tuple(map(str, note["bands"])),
+            factor=int(note["factor"]),
+            dtype=str(note["dtype"]),
+            units=str(note["units"]),
+            scale=float(note["scale"]),
+            offset=float(note["offset"]),
+            nodata=None if note["nodata"] is None else float(note["nodata"]),
+            plane=bool(note["plane"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ShardError("manifest: damaged notes about a member") from None
+    usable = (
+        MEMBER_PATTERN.fullmatch(member.name)
+        and member.dtype in DTYPES
+        and 1 <= member.factor <= MAX_SIZE_PX
+        and 1 <= len(member.bands) <= (1 if member.plane else MAX_BANDS)
+        and math.isfinite(member.scale)
+        and math.isfinite(member.offset)
+        and member.scale != 0
+    )
+    if not usable:
+        raise ShardError(f"manifest describes a member as {str(note)[:200]}; read it with the geossl it names")
+    return member
 
 
 _MOSAIC = ("s2_more", "s1_more")
 _OPTIONAL = (*_MOSAIC, "drawn_by", "change_score", "change_score_s2", "change_score_s1", "spectral_entropy")
-"""Fields that not every dataset has: mosaics, and what was measured when the places were drawn."""
+"""Fields that not every dataset has: mosaics, and what was measured when places were drawn."""
 
 
 def mosaic(more: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
@@ -173,12 +224,8 @@ def mosaic(more: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
 
 
 def to_plain(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON-able values: tuples become lists, times RFC 3339 text; optional fields only where they are set.
-
-    So a table of samples without mosaics, or without measured change, has no column for them.
-    """
-    plain = {field.name: _plain(getattr(entry, field.name)) for field in fields(entry)}
-    return {name: value for name, value in plain.items() if name not in _OPTIONAL or value not in (None, [])}
+    """An entry as JSON-able values: tuples become lists, times RFC 3339 text."""
+    return {field.name: _plain(getattr(entry, field.name)) for field in fields(entry)}
 
 
 def _plain(value: Any) -> Any:
@@ -198,64 +245,10 @@ def from_plain(values: Mapping[str, Any]) -> Entry:
         plain |= {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
         for name in ("members", *_MOSAIC):
             plain[name] = tuple(tuple(map(str, names)) for names in plain[name])
-        plain["acquired"] = tuple(parse_time(text) for text in plain["acquired"])
+        plain["acquired"] = tuple(None if text is None else parse_time(text) for text in plain["acquired"])
         return Entry(**plain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ShardError(f"a row of the manifest is damaged: {type(error).__name__} {error}") from None
-
-
-def _item(entry: Entry) -> dict[str, Any]:
-    """A sample as a STAC item."""
-    from geossl_data.grid import square_lonlat
-
-    footprint = square_lonlat(entry.epsg, entry.x, entry.y, entry.size_px * 10.0)
-    west, south, east, north = footprint.bounds
-    properties: dict[str, Any] = {
-        "datetime": None,
-        "start_datetime": rfc3339(min(entry.acquired)),
-        "end_datetime": rfc3339(max(entry.acquired)),
-        "gsd": 10.0,
-        "proj:code": f"EPSG:{entry.epsg}",
-        "proj:transform": [10.0, 0.0, float(entry.x), 0.0, -10.0, float(entry.y)],
-        "proj:shape": [entry.size_px, entry.size_px],
-    }
-    clouds = [cloud for cloud in entry.cloud_fraction if cloud is not None]
-    properties["eo:cloud_cover"] = 100.0 * math.fsum(clouds) / len(clouds) if clouds else None
-    properties |= {_PREFIX + name: value for name, value in to_plain(entry).items() if name != "key"}
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": [
-            "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
-            "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-        ],
-        "id": entry.key,
-        "collection": COLLECTION,
-        "geometry": {"type": "Polygon", "coordinates": [[list(point) for point in footprint.exterior.coords]]},
-        "bbox": [west, south, east, north],
-        "properties": properties,
-        "links": [],
-        "assets": {
-            "data": {
-                "href": f"./{SHARDS_FOLDER}/{entry.shard}",
-                "type": "application/x-tar",
-                "roles": ["data"],
-            }
-        },
-    }
-
-
-def write_manifest(path: Path, entries: Sequence[Entry], notes: Mapping[str, Any]) -> None:
-    """Write entries and notes as stac-geoparquet at `path`, atomically, rows sorted by shard and offset.
-
-    Raises ShardError when there are no entries or a key comes twice.
-    """
-    rows = sorted(entries, key=lambda entry: (entry.shard, entry.offset))
-    if not rows:
-        raise ShardError(f"{path}: no sample was written; see skipped.parquet for the reasons")
-    if len({entry.key for entry in rows}) != len(rows):
-        raise ShardError(f"{path}: sample keys are not unique")
-    write_items(path, [_item(entry) for entry in rows], metadata=notes)
 
 
 def read_manifest(path: Path, *, key: str | None = None) -> Manifest:
@@ -264,52 +257,45 @@ def read_manifest(path: Path, *, key: str | None = None) -> Manifest:
     key: read only the row of this sample, no row where it was not written.
     Raises DatasetError when the file is absent or not Parquet, ShardError when it is not a manifest of ours.
     """
-    columns = {field.name: "id" if field.name == "key" else _PREFIX + field.name for field in fields(Entry)}
-    open_parquet(path, columns=())
-    present = set(pq.read_schema(path).names)
-    columns = {name: column for name, column in columns.items() if name not in _OPTIONAL or column in present}
-    table = open_parquet(path, columns=columns.values())
-    rows = (table if key is None else table.filter(pc.equal(table["id"], key))).to_pylist()
-    notes = read_metadata(path)
-    _check_notes(path, notes)
-    return Manifest([from_plain({name: row[column] for name, column in columns.items()}) for row in rows], notes)
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; run `geossl shard` first")
+    return parse_manifest(path, str(path), key=key)
 
 
-def _check_notes(path: Path, notes: Any) -> None:
-    kinds = {"codec": str, "size_px": int, "members": dict, "statistics": dict, "label_names": dict, "shards": dict}
+def parse_manifest(file: Path | pa.NativeFile, name: str, *, key: str | None = None) -> Manifest:
+    """The manifest in a file or a buffer; name: what messages call it. See `read_manifest`."""
+    columns = {field.name: "id" if field.name == "key" else PREFIX + field.name for field in fields(Entry)}
+    try:
+        parquet = pq.ParquetFile(file)
+        present = set(parquet.schema_arrow.names)
+        notes = json.loads((parquet.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
+        _check_notes(name, notes)
+        kept = {field: column for field, column in columns.items() if field not in _OPTIONAL or column in present}
+        lacking = sorted(set(kept.values()) - present)
+        if lacking:
+            raise ShardError(f"{name}: no column {lacking[0]}; another version wrote it: `geossl shard --fresh`")
+        table = parquet.read(columns=list(kept.values()))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(f"{name}: not a readable Parquet table: {str(error).splitlines()[0]}") from error
+    if key is not None:
+        table = table.filter(pc.equal(table["id"], key))
+    return Manifest(table.select(list(kept.values())).rename_columns(list(kept)), notes)
+
+
+def _check_notes(path: str, notes: Any) -> None:
+    kinds = {"codec": str, "size_px": int, "members": list, "statistics": dict, "label_names": dict, "shards": dict}
     for name, kind in kinds.items():
         if not isinstance(notes, dict) or not isinstance(notes.get(name), kind):
             raise ShardError(f"{path}: not a manifest of shards: its notes lack {name!r}")
     if notes["codec"] not in CODECS:
         raise ShardError(f"{path}: codec {notes['codec']!r} is not one of {sorted(CODECS)}; update geossl")
     size_px = notes["size_px"]
-    if not 0 < size_px <= MAX_SIZE_PX or size_px % SIZE_STEP_PX:
-        raise ShardError(f"{path}: size {size_px} px is not a positive multiple of {SIZE_STEP_PX}")
-    described = [*notes["shards"].values(), *notes["members"].values()]
-    if not all(isinstance(value, dict) for value in described):
-        raise ShardError(f"{path}: damaged notes")
+    if not 0 < size_px <= MAX_SIZE_PX:
+        raise ShardError(f"{path}: size {size_px} px is not in 1 to {MAX_SIZE_PX}")
     for name, shard in notes["shards"].items():
-        if SHARD_PATTERN.fullmatch(name) is None or not isinstance(shard.get("nbytes"), int):
+        if (
+            not isinstance(shard, dict)
+            or SHARD_PATTERN.fullmatch(name) is None
+            or not isinstance(shard.get("nbytes"), int)
+        ):
             raise ShardError(f"{path}: damaged notes about shard {name!r}")
-    for name, member in notes["members"].items():
-        if not {"bands", "dtype", "units", "resolution_m"} <= set(member) or not isinstance(member["bands"], list):
-            raise ShardError(f"{path}: damaged notes about member {name!r}")
-
-
-def licence_text(entries: Sequence[Entry]) -> str:
-    """The notice that the Copernicus terms ask for, with the years of the scenes used (Regulation (EU) 1159/2013)."""
-    times = [
-        time + timedelta(hours=gap)
-        for entry in entries
-        for time, hours in zip(entry.acquired, entry.gap_hours, strict=True)
-        for gap in (0.0, hours)
-    ]
-    years = ", ".join(str(year) for year in sorted({time.year for time in times}))
-    return (
-        f"Contains modified Copernicus Sentinel data [{years}].\n\n"
-        "The pixels derive from Copernicus Sentinel-1 and Sentinel-2 data, free, full and open under the Copernicus "
-        "Sentinel data terms\n(Commission Delegated Regulation (EU) No 1159/2013). Keep this notice with copies and "
-        "derived works.\n"
-        "Radiometrically terrain corrected Sentinel-1 scenes of the Planetary Computer are CC BY 4.0 "
-        "(Catalyst / Microsoft).\n"
-    )

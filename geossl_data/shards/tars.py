@@ -13,7 +13,11 @@ BLOCK = 512
 """Everything in a tar starts at a multiple of this many bytes."""
 MAX_MEMBER_NBYTES = 256 * 2**20
 """No array or JSON of ours comes near; a larger size in a header is damage."""
+SHORT_NAME_NBYTES = 100
+"""The longest name that a header itself holds."""
 MAX_NAME_NBYTES = 1024
+MAX_JSON_NBYTES = 4 * 2**20
+"""The most that the JSON of a sample may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,17 @@ class TarMember:
     @property
     def end(self) -> int:
         """Offset of what follows it."""
-        return self.offset + _padded(self.nbytes)
+        return self.offset + padded(self.nbytes)
 
 
-def _padded(nbytes: int) -> int:
+def padded(nbytes: int) -> int:
+    """Bytes that a member of `nbytes` takes after its header."""
     return -(-nbytes // BLOCK) * BLOCK
+
+
+def header_nbytes(name_nbytes: int) -> int:
+    """Bytes before a member's own, for a name of this length: a long one comes as a member before it."""
+    return BLOCK if name_nbytes <= SHORT_NAME_NBYTES else 3 * BLOCK
 
 
 def read_exactly(descriptor: int, nbytes: int, offset: int) -> bytes:
@@ -60,7 +70,7 @@ def members(descriptor: int, start: int, end: int) -> Iterator[TarMember]:
             if nbytes > MAX_NAME_NBYTES:
                 raise ShardError(f"member name of {nbytes} bytes at byte {position}")
             name = _text(read_exactly(descriptor, nbytes, position + BLOCK), position)
-            position += BLOCK + _padded(nbytes)
+            position += BLOCK + padded(nbytes)
             _, kind, nbytes = _parse(read_exactly(descriptor, BLOCK, position), position)
         if kind not in (b"0", b"\0"):
             raise ShardError(f"member {name!r} at byte {first} is not a regular file")

@@ -355,7 +355,7 @@ def _optical_part(scene: Scene, place: Place, read: Read, rules: Rules, *, partl
     return members
 
 
-def _radar(frames: Sequence[Scene], place: Place, read: Read) -> tuple[NDArray[np.float16], Rules]:
+def _radar(frames: Sequence[Scene], place: Place, read: Read) -> tuple[NDArray[np.float32], Rules]:
     """Backscatter in dB, shape (2, rows, columns), and by which rules its bands were resampled.
 
     Each pixel is of the first frame with a measurement in both polarisations, so that their ratio is of one moment.

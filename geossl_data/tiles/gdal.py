@@ -35,7 +35,7 @@ JPEG2000_BEGINS = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 """A JP2 file, and a bare code stream."""
 
 _NAME = "raster"
-_OPENING = threading.Lock()
+OPENING = threading.Lock()
 """Warnings are silenced for all threads of a process at once."""
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -204,7 +204,7 @@ def _opened(href: str, pages: Pages, level: int) -> "Iterator[DatasetReader]":
             raise FileNotFoundError(path)
         return PageFile(pages)
 
-    with _OPENING, warnings.catch_warnings():
+    with OPENING, warnings.catch_warnings():
         # What lies nowhere is refused with a reason; a line on the terminal would say nothing more.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         dataset = rasterio.open(_NAME, opener=opener, **options)

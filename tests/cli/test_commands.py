@@ -12,7 +12,7 @@ import yaml
 from geossl_data.recipe import SECTIONS, PlacesOptions, Recipe
 
 Command = Callable[..., tuple[int, str, str]]
-COMMANDS = ("fetch", "sample", "shard", "pretrain", "evaluate", "verify", "run", "config", "sandbox", "demo")
+COMMANDS = ("fetch", "sample", "shard", "pretrain", "evaluate", "verify", "export", "run", "config", "sandbox", "demo")
 
 
 def refused(answer: tuple[int, str, str]) -> str:
@@ -131,7 +131,7 @@ def test_a_size_larger_than_the_scenes(geossl: Command, dataset: Path) -> None:
     assert "the largest side that fits" in refused(geossl("sample", dataset, "--size", 2046))
 
 
-@pytest.mark.parametrize("command", ["sample", "shard", "pretrain", "evaluate", "verify"])
+@pytest.mark.parametrize("command", ["sample", "shard", "pretrain", "evaluate", "verify", "export"])
 def test_a_folder_that_is_not_a_dataset(geossl: Command, tmp_path: Path, command: str) -> None:
     assert "not a geossl dataset" in refused(geossl(command, tmp_path))
     assert "no such folder" in refused(geossl(command, tmp_path / "absent"))
@@ -180,3 +180,64 @@ def test_no_gpu(geossl: Command, dataset: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert "cuda" in refused(geossl("pretrain", dataset, "--device", "cuda")).lower()
+
+
+def test_verify_tells_errors_from_warnings(geossl: Command, dataset: Path) -> None:
+    code, out, _ = geossl("verify", dataset, "--deep", "--json")
+    assert (code, json.loads(out)) == (0, {"stage": "verify", "errors": 0, "warnings": 0, "findings": []})
+    (dataset / ".half.77.tmp").write_text("")
+    code, out, _ = geossl("verify", dataset)
+    assert code == 0
+    assert "warning .half.77.tmp left by a process that did not end" in " ".join(out.split())
+    assert "verify\n  no errors, 1 warnings" in out
+    (dataset / "notes.txt").write_text("https://x/y?sig=CANARY")
+    code, out, err = geossl("verify", dataset)
+    assert code == 1
+    assert "holds a signed address, a password or a key" in out
+    assert err == f"geossl: {dataset}: 2 findings, 1 of them errors; `geossl shard --fresh` writes the shards anew\n"
+    code, out, err = geossl("verify", dataset, "--json")
+    told = json.loads(out)
+    assert (code, told["errors"], told["warnings"]) == (1, 1, 1)
+    assert [finding["severity"] for finding in told["findings"]] == ["warning", "error"]
+    assert "CANARY" not in out + err
+
+
+def test_verify_holds_gaps_against_the_recipe(geossl: Command, dataset: Path) -> None:
+    recipe = dataset / "recipe.yaml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace("max_gap: 3d", "max_gap: 0.01h"))
+    code, out, _ = geossl("verify", dataset)
+    assert code == 1
+    assert "h apart, the recipe allows 0.01 h" in out
+    recipe.write_text(text.replace("max_gap: 3d", "max_gap: wide"))
+    code, out, _ = geossl("verify", dataset)
+    assert code == 1
+    assert "'wide' is not a duration" in out
+
+
+def test_export_writes_a_place_and_refuses_to_replace_it(geossl: Command, dataset: Path, tmp_path: Path) -> None:
+    code, out, _ = geossl("export", dataset, "--position", 3, "--json")
+    assert code == 0
+    place = Path(json.loads(out)["facts"]["folder"])
+    assert place.parent == dataset / "exported" / "geotiff"
+    assert sorted(path.suffix for path in place.iterdir())[0] == ".json"
+    assert "there already" in refused(geossl("export", dataset, "--key", place.name))
+    assert geossl("export", dataset, "--key", place.name, "--fresh")[0] == 0
+    assert geossl("export", dataset, "--to", "npy", "--split", "val", "--out", tmp_path / "npy")[0] == 0
+    assert geossl("verify", tmp_path / "npy", "--deep")[0] == 0
+    code, out, _ = geossl("export", dataset, "--to", "npy", "--split", "val", "--out", tmp_path / "npy")
+    assert (code, "nothing to do" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--key", "a", "--position", 1], "--key and --position exclude each other"),
+        (["--key", "a", "--all"], "exclude each other"),
+        (["--key", "nowhere"], "no sample 'nowhere' among"),
+        (["--position", 4000], "no sample '4000' among"),
+        (["--to", "zarr"], "geotiff"),
+    ],
+)
+def test_export_of_what_is_not_there(geossl: Command, dataset: Path, options: list[object], message: str) -> None:
+    assert message in refused(geossl("export", dataset, *options))

@@ -121,7 +121,7 @@ def run(shards: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_features_come_in_the_order_given_whatever_the_batch(shards: Any) -> None:
-    normalisation = batches.normalisation(shards.notes, "s2")
+    normalisation = batches.normalisation(shards.notes, shards.members, "s2")
     encoder = build_encoder("tiny", 12, seed=0)
     order = [(3, 1), (0, 0), (3, 0), (7, 1), (2, 0)]
     rows = [probes.features({"x": (encoder, normalisation)}, shards, order, batch_size=size)["x"] for size in (1, 2, 5)]

@@ -1,5 +1,6 @@
 """The examples run as they stand."""
 
+import gc
 import runpy
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from geossl_data.recipe import read_recipe
 from geossl_data.scenes.providers import PROVIDERS
 from geossl_data.scenes.store import read_scenes
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+DATA = ROOT.parent / "shared" / "data"
 
 
 def test_quickstart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +37,32 @@ def test_own_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scenes = read_scenes(tmp_path / "data" / "scenes.parquet")
     assert {scene.collection for scene in scenes} == {"optical-ard", "radar-ard"}
     assert all("B02" in scene.hrefs for scene in scenes if scene.sensor == "s2")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves closing to the collector
+def test_read_shards(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(EXAMPLES / "read_shards.py"))
+    example["own_reader"](built)
+    example["through_webdataset"](built)
+    gc.collect()
+    out = capsys.readouterr().out
+    assert "goes on after 4 of" in out
+    assert "webdataset: " in out
+
+
+def test_own_rasters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not (DATA / "ombria" / "index.csv").is_file():
+        pytest.skip("no pictures: ../shared/data/ombria is absent")
+    report = runpy.run_path(str(EXAMPLES / "own_rasters.py"))["main"](DATA / "ombria", tmp_path, 40)
+    out = capsys.readouterr().out
+    assert (report.facts["places written"], report.facts["looks"]) == (40, 80)
+    assert "s2 (8, 2, 3, 256, 256) uint8" in out
+
+
+def test_own_rasters_says_where_its_pictures_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runpy.run_path(str(EXAMPLES / "own_rasters.py"))["main"](tmp_path / "gone", tmp_path / "data") is None
+    assert "the pictures are not here" in capsys.readouterr().out
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "recipes").glob("*.yaml")), ids=lambda path: path.stem)

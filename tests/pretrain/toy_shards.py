@@ -1,4 +1,4 @@
-"""Shards in memory, shaped as `geossl_data.shards.stream.Shards`, of a planet that can be learned.
+"""Shards in memory, shaped as `geossl_data.shards.reading.shards.Shards`, of a planet that can be learned.
 
 A place's class decides how large the patches of its ground are, which both sensors see; each look gets a gain and an
 offset of its own in each sensor, which say nothing about the class.
@@ -55,7 +55,7 @@ def look(strengths: np.ndarray, size: int, rng: np.random.Generator) -> dict[str
         arrays[name] = np.clip(level + offset + 300 * gain * coarse, 1, 60_000).astype(np.uint16)
     gain, offset = np.exp(0.5 * rng.standard_normal()), 4 * rng.standard_normal()
     speckle = 0.5 * rng.standard_normal((2, size, size))
-    arrays["s1"] = (-12 + offset + 1.5 * gain * (ground + speckle)).astype(np.float16)
+    arrays["s1"] = MEMBERS["s1"].stored(-12 + offset + 1.5 * gain * (ground + speckle))
     return arrays
 
 
@@ -84,18 +84,10 @@ class ToyShards:
                     )
                 )
                 self.arrays.append([look(strengths, size, rng) for _ in range(n_looks)])
+        self.members = {name: MEMBERS[name] for name in NAMES}
         self.notes: dict[str, Any] = {
             "size_px": size,
             "fingerprint": f"toy-{seed}",
-            "members": {
-                name: {
-                    "bands": list(MEMBERS[name].bands),
-                    "dtype": MEMBERS[name].dtype,
-                    "units": MEMBERS[name].units,
-                    "resolution_m": MEMBERS[name].resolution_m,
-                }
-                for name in NAMES
-            },
             "statistics": {
                 band: {"mean": 2300.0, "std": 800.0, "count": 1}
                 if BANDS[band].sensor == "s2"
@@ -112,16 +104,10 @@ class ToyShards:
         return {name: self.arrays[index][look][name].copy() for name in members}
 
     def batches(
-        self,
-        order: Sequence[tuple[int, int]],
-        members: Sequence[str],
-        batch_size: int,
-        *,
-        threads: int = 2,
-        drop_last: bool = True,
-        reuse: bool = False,
+        self, batch_size: int, members: Sequence[str], *, items: Sequence[tuple[int, int]], drop_last: bool, **_: Any
     ) -> Iterator[dict[str, np.ndarray]]:
-        stop = len(order) // batch_size * batch_size if drop_last else len(order)
+        stop = len(items) // batch_size * batch_size if drop_last else len(items)
         for start in range(0, stop, batch_size):
-            part = order[start : start + batch_size]
-            yield {name: np.stack([self.arrays[i][j][name] for i, j in part[: stop - start]]) for name in members}
+            part = items[start : min(start + batch_size, stop)]
+            batch = {name: np.stack([self.arrays[i][j][name] for i, j in part]) for name in members}
+            yield batch | {"index": np.array([index for index, _ in part])}

@@ -17,7 +17,7 @@ from geossl_data.bands import S2_MEMBERS
 from geossl_data.records import Pair, Skipped
 from geossl_data.scenes import search as search_module
 from geossl_data.scenes.items import Item, parse_time, read_items
-from geossl_data.shards.stream import open_shards
+from geossl_data.shards.reading.shards import open_shards
 
 Command = Callable[..., tuple[int, str, str]]
 Bounds = tuple[float, float, float, float]

@@ -1,6 +1,7 @@
 """Samples and tiles made from arithmetic, and a small dataset written from them."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,18 +9,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
 from geossl_data.bands import MEMBERS
 from geossl_data.grid import to_lonlat
 from geossl_data.records import Look, Place, Sample, Split
-from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER, write_manifest
-from geossl_data.shards.plan import ShardPlan, plan_shards
-from geossl_data.shards.report import ShardReport, manifest_notes
-from geossl_data.shards.writer import write_shards
+from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER
+from geossl_data.shards.stac_table import write_manifest
+from geossl_data.shards.writing.content import Content, tile_content
+from geossl_data.shards.writing.plan import ShardPlan, plan_shards
+from geossl_data.shards.writing.report import ShardReport, manifest_notes
+from geossl_data.shards.writing.writer import write_shards
 from geossl_data.tiles.build import Tile, TileLook
+from geossl_data.tiles.radiometry import fraction, s1_valid, s2_valid_fraction
 from geossl_data.tiles.rasters import SkipError
+
+# A worker could not import a function of this module: it does not know where tests lie.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 SIZE_PX = 12
 START = datetime(2021, 3, 4, 10, 20, 30, tzinfo=UTC)
@@ -61,7 +69,7 @@ def arrays_of(key: str, look: int, size_px: int = SIZE_PX, *, label: bool = True
     for name, member in MEMBERS.items():
         shape = member.shape(size_px)
         if name == "s1":
-            arrays[name] = rng.normal(-12, 4, shape).astype(np.float16)
+            arrays[name] = member.physical(rng.integers(6000, 10_000, shape, dtype=np.uint16))
             arrays[name][0, 0, 1] = np.nan
         elif name in ("scl", "label"):
             arrays[name] = rng.integers(1, 9, shape).astype(np.uint8)
@@ -88,13 +96,13 @@ def make_tile(sample: Sample) -> Tile:
                 "geossl:offset_native": -1000,
                 "geossl:offset_applied": -1000,
                 "geossl:cloud_fraction": 0.25 if number else None,
-                "geossl:valid_fraction": 0.97,
+                "geossl:valid_fraction": s2_valid_fraction(arrays),
                 "assets": {"B02": f"./{look.s2_id}/B02.tif"},
             },
             "s1": {
                 "id": look.s1_id,
                 "datetime": s1_time.isoformat().replace("+00:00", "Z"),
-                "geossl:valid_fraction": 0.99,
+                "geossl:valid_fraction": fraction(s1_valid(arrays["s1"])),
             },
             "pair": {"geossl:gap_hours": look.gap_hours},
         }
@@ -112,8 +120,12 @@ def hashes_of(folder: Path) -> dict[str, str]:
 
 def make_factory(build: Callable[[Sample], Tile]) -> Callable[[Sequence[Sample]], Any]:
     """The BuildFactory that opens nothing."""
-    # A function of this module would have to be imported by a worker, which cannot: it does not know where tests lie.
-    return lambda _: nullcontext(build)
+    return lambda _: nullcontext(make_build(build))
+
+
+def make_build(build: Callable[[Sample], Tile]) -> Callable[[Sample], Content]:
+    """The Build that makes what a shard stores of tiles."""
+    return lambda sample: tile_content(build(sample))
 
 
 def make_plans(count: int = 24) -> list[ShardPlan]:
@@ -142,6 +154,11 @@ def tile() -> Callable[[Sample], Tile]:
 
 
 @pytest.fixture
+def contents() -> Callable[[Callable[[Sample], Tile]], Callable[[Sample], Content]]:
+    return make_build
+
+
+@pytest.fixture
 def hashes() -> Callable[[Path], dict[str, str]]:
     return hashes_of
 
@@ -161,16 +178,17 @@ def write_dataset() -> WriteDataset:
     """A function that writes shards and manifest of some samples and gives the reports."""
 
     def write(
-        folder: Path, samples: Sequence[Sample], build: Callable[[Sample], Tile] = make_tile
+        folder: Path, samples: Sequence[Sample], build: Callable[[Sample], Tile] = make_tile, codec: str = "blosc"
     ) -> list[ShardReport]:
         reports = write_shards(
             plan_shards(samples, shard_mb=1, seed=3),
             folder / SHARDS_FOLDER,
             make_factory(build),
+            codec=codec,
             fingerprint="f",
         )
         entries = [entry for report in reports for entry in report.entries]
-        write_manifest(folder / MANIFEST_NAME, entries, manifest_notes(reports, fingerprint="f"))
+        write_manifest(folder / MANIFEST_NAME, entries, manifest_notes(reports, fingerprint="f", codec=codec))
         return reports
 
     return write

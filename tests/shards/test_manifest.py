@@ -19,11 +19,10 @@ from geossl_data.shards.manifest import (
     MANIFEST_NAME,
     Entry,
     from_plain,
-    licence_text,
     read_manifest,
     to_plain,
-    write_manifest,
 )
+from geossl_data.shards.stac_table import ROWS_PER_GROUP, write_manifest, write_manifest_parts
 
 
 @pytest.fixture
@@ -82,9 +81,9 @@ absent = ["rasterio", "geopandas", "pystac", "pystac_client", "stac_geoparquet",
 for name in absent:
     sys.modules[name] = None
 from pathlib import Path
-from geossl_data.shards.stream import open_shards
+from geossl_data.shards.reading.shards import open_shards
 with open_shards(Path({str(dataset)!r}), "train") as shards:
-    (batch,) = shards.batches(shards.looks[:4], ["s2_10m", "s1"], 4)
+    (batch,) = shards.batches(4, ["s2_10m", "s1"], items=shards.looks[:4])
     print(len(shards), batch["s2_10m"].shape, shards.meta(0)["geossl:split"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
@@ -127,6 +126,8 @@ def test_plain_values_lose_nothing(lon: float, gap: float, label: int, cloud: fl
         cloud_fraction=(cloud,),
         s2_valid_fraction=(1.0,),
         s1_valid_fraction=(0.5,),
+        member_nbytes=(10, 20, 30),
+        member_crc32=(0, 2**32 - 1, 5),
     )
     assert from_plain(to_plain(entry)) == entry
 
@@ -139,7 +140,10 @@ def test_plain_values_lose_nothing(lon: float, gap: float, label: int, cloud: fl
         ({"shard": "val-000000.tar"}, "shard"),
         ({"offset": -512}, "tar blocks"),
         ({"nbytes": 100}, "tar blocks"),
-        ({"size_px": 13}, "size"),
+        ({"size_px": 0}, "size"),
+        ({"epsg": None}, "partly"),
+        ({"member_nbytes": (1, 2)}, "sizes"),
+        ({"member_crc32": ()}, "checksums"),
         ({"n_looks": 3}, "looks"),
         ({"labels": (1,)}, "looks"),
     ],
@@ -154,9 +158,8 @@ def test_hostile_rows_and_notes_are_refused(dataset: Path, entries: list[Entry],
     bad = tmp_path / "bad.parquet"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"codec": "pickle"}, "codec"),
-        ({"size_px": 7}, "size"),
+        ({"size_px": 0}, "size"),
         ({"members": None}, "members"),
-        ({"members": {"s1": {"bands": ["VV"]}}}, "member 's1'"),
         ({"shards": {"../x.tar": {"nbytes": 1}}}, "shard"),
         ({"shards": {"train-000000.tar": 5}}, "damaged"),
     ]
@@ -164,11 +167,16 @@ def test_hostile_rows_and_notes_are_refused(dataset: Path, entries: list[Entry],
         write_manifest(bad, entries, notes | change)
         with pytest.raises(ShardError, match=message):
             read_manifest(bad)
-    write_manifest(
-        bad, entries, notes | {"members": notes["members"] | {"s1": notes["members"]["s1"] | {"dtype": "O"}}}
-    )
-    with pytest.raises(ShardError, match="describes member 's1'"):
-        _ = read_manifest(bad).members
+    radar = next(member for member in notes["members"] if member["name"] == "s1")
+    odd = [{"dtype": "O"}, {"factor": 0}, {"bands": []}, {"scale": float("inf")}, {"name": "../s1"}, {"name": "a.b"}]
+    for change in odd:
+        write_manifest(bad, entries, notes | {"members": [radar | change]})
+        with pytest.raises(ShardError, match="describes a member as"):
+            _ = read_manifest(bad).members
+    for note in ({"name": "s1"}, 5, radar | {"scale": "x"}):
+        write_manifest(bad, entries, notes | {"members": [note]})
+        with pytest.raises(ShardError, match="damaged notes about a member"):
+            _ = read_manifest(bad).members
 
 
 def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, entries: list[Entry]) -> None:
@@ -183,14 +191,20 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, entries: list[Ent
     with pytest.raises(ShardError, match="not unique"):
         write_manifest(tmp_path / "twice.parquet", [entries[0], entries[0]], {})
     with pytest.raises(ShardError, match="no sample"):
-        write_manifest(tmp_path / "none.parquet", [], {})
+        write_manifest(tmp_path / "none.parquet", [], {"pixel_m": 10.0})
 
 
-def test_the_notice_names_the_years_of_both_sensors(entries: list[Entry]) -> None:
-    look = {"acquired": (datetime(2021, 12, 31, 23, tzinfo=UTC),), "gap_hours": (5.0,)}
-    per_look = ("members", "s2_ids", "s1_ids", "labels", "cloud_fraction", "s2_valid_fraction", "s1_valid_fraction")
-    one = replace(entries[0], n_looks=1, **look, **{name: getattr(entries[0], name)[:1] for name in per_look})
-    assert licence_text([one]).startswith("Contains modified Copernicus Sentinel data [2021, 2022].")
+def test_a_sample_that_lies_nowhere_is_a_row_without_a_geometry(tmp_path: Path, dataset: Path) -> None:
+    import geopandas
+
+    manifest = read_manifest(dataset / MANIFEST_NAME)
+    nowhere = [
+        replace(entry, lon=None, lat=None, epsg=None, x=None, y=None, gap_hours=(None, None))
+        for entry in manifest.entries
+    ]
+    write_manifest(tmp_path / "m.parquet", nowhere, manifest.notes | {"pixel_m": None})
+    assert read_manifest(tmp_path / "m.parquet").entries == nowhere
+    assert geopandas.read_parquet(tmp_path / "m.parquet").geometry.isna().all()
 
 
 def test_a_row_names_the_further_scenes_of_a_mosaic(mosaics: Path) -> None:
@@ -202,14 +216,26 @@ def test_a_row_names_the_further_scenes_of_a_mosaic(mosaics: Path) -> None:
     assert all(from_plain(to_plain(entry)) == entry for entry in rows.values())
 
 
-def test_without_mosaics_there_is_no_column_for_them(dataset: Path, mosaics: Path) -> None:
+def test_without_mosaics_their_columns_are_empty(dataset: Path, mosaics: Path) -> None:
     import pyarrow.parquet as pq
 
-    columns = {"geossl:s1_more", "geossl:s2_more"}
-    assert not columns & set(pq.read_schema(dataset / MANIFEST_NAME).names)
-    assert columns <= set(pq.read_schema(mosaics / MANIFEST_NAME).names)
+    # The same columns of the same types in every dataset, so that tables of several can be put together.
+    assert pq.read_schema(dataset / MANIFEST_NAME).equals(pq.read_schema(mosaics / MANIFEST_NAME))
+    assert not any(map(len, pq.read_table(dataset / MANIFEST_NAME)["geossl:s1_more"].to_pylist()))
 
 
-def test_further_scenes_are_listed_for_every_look_or_for_none(entries: list[Entry]) -> None:
-    with pytest.raises(ShardError, match="columns disagree on the 2 looks"):
-        replace(entries[0], s1_more=(("b",),))
+def test_parts_are_written_as_they_come_and_have_to_come_in_order(
+    tmp_path: Path, entries: list[Entry], dataset: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    notes = read_manifest(dataset / MANIFEST_NAME).notes
+    parts = [entries[:1], entries[1:2], entries[2:]]
+    write_manifest_parts(tmp_path / "m.parquet", iter(parts), notes)
+    assert read_manifest(tmp_path / "m.parquet").entries == entries
+    with pytest.raises(ShardError, match="not in the order"):
+        write_manifest_parts(tmp_path / "bad.parquet", [entries[1:], entries[:1]], notes)
+    assert not (tmp_path / "bad.parquet").exists()
+    many = [replace(entries[0], key=f"k{number}", offset=512 * number) for number in range(ROWS_PER_GROUP + 1)]
+    write_manifest(tmp_path / "many.parquet", many, notes)
+    assert pq.ParquetFile(tmp_path / "many.parquet").num_row_groups == 2

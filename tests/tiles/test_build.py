@@ -157,7 +157,9 @@ def test_every_pixel_of_a_look_is_the_one_of_the_place(world: World) -> None:
     power = np.stack([cut(world.arrays[band], 1, PLACE) for band in S1_BANDS]).astype(np.float64)
     np.testing.assert_allclose(look.members["s1"], 10 * np.log10(power), atol=0.016)
     for name, array in look.members.items():
-        assert (array.dtype, array.shape) == (np.dtype(MEMBERS[name].dtype), MEMBERS[name].shape(24))
+        dtype = np.float32 if MEMBERS[name].is_scaled else np.dtype(MEMBERS[name].dtype)
+        assert (array.dtype, array.shape) == (dtype, MEMBERS[name].shape(24))
+        assert MEMBERS[name].stored(array).dtype == MEMBERS[name].dtype
 
 
 def test_both_offset_eras_give_the_same_reflectance_and_say_how(world: World) -> None:

@@ -4,15 +4,15 @@ The losses are pure functions of embeddings. The objectives own the encoders and
 answer with named terms. Losses are computed in float32 even where the encoders ran in bfloat16.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from geossl_data.bands import Sensor
-from geossl_data.pretrain.batches import BANDS_OF, Batch
+from geossl_data.errors import TrainingError
+from geossl_data.pretrain.batches import SENTINEL_CHANNELS, Batch
 from geossl_data.pretrain.encoders import Encoder, build_encoder, initialised
 from geossl_data.pretrain.views import Views, jitter, native_crops, resized_crops
 
@@ -100,12 +100,21 @@ class InfoNCE(nn.Module):
     (Jain et al. 2022).
     """
 
-    sensors: tuple[Sensor, ...] = ("s2", "s1")
+    sensors: tuple[str, ...] = ("s2", "s1")
 
-    def __init__(self, encoder: str, *, projection_dim: int, temperature: float, patch: int, seed: int) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        *,
+        projection_dim: int,
+        temperature: float,
+        patch: int,
+        seed: int,
+        channels: Mapping[str, int] = SENTINEL_CHANNELS,
+    ) -> None:
         super().__init__()
         self.temperature = temperature
-        self.encoders = _encoders(self.sensors, encoder, patch, seed)
+        self.encoders = _encoders(self.sensors, encoder, channels, patch, seed)
         self.heads = _heads(self.encoders, projection_dim, seed)
 
     def views(self, batch: Batch, *, crop: int, generator: torch.Generator) -> Views:
@@ -124,15 +133,24 @@ class InfoNCE(nn.Module):
 class SimCLR(nn.Module):
     """One encoder on Sentinel-2; two views of one look, cropped, resized, turned and re-lit apart, agree."""
 
-    sensors: tuple[Sensor, ...] = ("s2",)
+    sensors: tuple[str, ...] = ("s2",)
     scale = (0.35, 1.0)
     gain = 0.1
     offset = 0.1
 
-    def __init__(self, encoder: str, *, projection_dim: int, temperature: float, patch: int, seed: int) -> None:
+    def __init__(
+        self,
+        encoder: str,
+        *,
+        projection_dim: int,
+        temperature: float,
+        patch: int,
+        seed: int,
+        channels: Mapping[str, int] = SENTINEL_CHANNELS,
+    ) -> None:
         super().__init__()
         self.temperature = temperature
-        self.encoders = _encoders(self.sensors, encoder, patch, seed)
+        self.encoders = _encoders(self.sensors, encoder, channels, patch, seed)
         self.heads = _heads(self.encoders, projection_dim, seed)
 
     def views(self, batch: Batch, *, crop: int, generator: torch.Generator) -> Views:
@@ -152,10 +170,13 @@ class SimCLR(nn.Module):
         return _terms(nt_xent, a, b, places, self.temperature)
 
 
-def _encoders(sensors: tuple[Sensor, ...], name: str, patch: int, seed: int) -> nn.ModuleDict:
+def _encoders(sensors: tuple[str, ...], name: str, channels: Mapping[str, int], patch: int, seed: int) -> nn.ModuleDict:
+    lacking = [sensor for sensor in sensors if sensor not in channels]
+    if lacking:
+        raise TrainingError(f"these shards hold no sensor {lacking[0]}, only {', '.join(sorted(channels)) or 'none'}")
     return nn.ModuleDict(
         {
-            sensor: build_encoder(name, len(BANDS_OF[sensor]), seed=seed + position, patch=patch)
+            sensor: build_encoder(name, channels[sensor], seed=seed + position, patch=patch)
             for position, sensor in enumerate(sensors)
         }
     )

@@ -31,4 +31,6 @@ class Objective(Protocol):
 
 
 OBJECTIVES: dict[str, Callable[..., nn.Module]] = {"infonce": InfoNCE, "simclr": SimCLR}
-"""Name → factory(encoder, *, projection_dim, temperature, patch, seed) of a module shaped as `Objective`."""
+"""Name → factory(encoder, *, projection_dim, temperature, patch, seed, channels) of a module shaped as `Objective`.
+
+channels: how many bands the images of each sensor have."""

@@ -32,7 +32,7 @@ _ENDPOINTS = {
 }
 _ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 _AZURE_NEEDS = f"{_ACCOUNT} and AZURE_STORAGE_ACCOUNT_KEY"
-_NEEDS = {
+NEEDS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
     "gs": "GOOGLE_SERVICE_ACCOUNT, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
     "az": _AZURE_NEEDS,
@@ -67,7 +67,7 @@ class Stores:
         except (FileNotFoundError, NotFoundError):
             return Failed("missing", "there is no such object (HTTP 404)")
         except (PermissionDeniedError, UnauthenticatedError):
-            return Failed("forbidden", f"the store refuses to hand it out; set {_NEEDS[parts.scheme]}")
+            return Failed("forbidden", f"the store refuses to hand it out; set {NEEDS[parts.scheme]}")
         except (BaseError, OSError, ValueError) as error:
             return _refused(str(error), parts.scheme, start)
         meta = result.meta
@@ -85,9 +85,9 @@ class Stores:
             if account is not None and named and account != named:
                 return Failed("redirect", f"lies in another account than {_ACCOUNT} names, whose credentials are set")
             _OPENED_BY = os.getpid()
-            store = _opened(scheme, name)
+            store = open_bucket(scheme, name)
             if store is None:
-                return Failed("final", f"cannot be opened as an object store; set {_NEEDS[scheme]}")
+                return Failed("final", f"cannot be opened as an object store; set {NEEDS[scheme]}")
             self._open[name] = store
         return self._open[name]
 
@@ -96,7 +96,11 @@ _OPENED_BY: int | None = None
 """The process in which object stores were opened first; None for none."""
 
 
-def _opened(scheme: str, name: str) -> Any:
+def open_bucket(scheme: str, name: str, *, retries: int = 0) -> Any:
+    """A bucket or container as obstore has it, `scheme://name`; None where there is no opening it.
+
+    retries: how often obstore itself repeats a request that failed.
+    """
     from obstore.exceptions import BaseError
     from obstore.store import from_url
 
@@ -118,8 +122,8 @@ def _opened(scheme: str, name: str) -> Any:
                 "user_agent": f"geossl/{VERSION}",
                 "allow_http": any(endpoint.startswith("http://") for endpoint in endpoints),
             },
-            # Repeats are made in `access`, where they count against the deadline and the limit of the host.
-            retry_config={"max_retries": 0},
+            # `access` repeats by itself, so that repeats count against its deadline and the limit of the host.
+            retry_config={"max_retries": retries},
             **options,
         )
     except (BaseError, ValueError, TypeError):
@@ -133,7 +137,7 @@ def _refused(text: str, scheme: str, start: int) -> Answer | Failed:
         size = beyond[1] or beyond[2]
         return Answer(start, b"", int(size) if size else None, None)
     if _NO_CREDENTIALS.search(text):
-        return Failed("forbidden", f"no credentials for this store; set {_NEEDS[scheme]}")
+        return Failed("forbidden", f"no credentials for this store; set {NEEDS[scheme]}")
     if stated is not None:
         return refused(int(stated[1]), {}, b"")
     if _UNREACHABLE in text:

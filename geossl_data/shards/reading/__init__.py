@@ -1,0 +1,1 @@
+"""Shards → arrays: found by byte range, decoded straight into batches. No torch, no raster library."""

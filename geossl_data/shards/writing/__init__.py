@@ -1,0 +1,1 @@
+"""Samples → shards: planned first, then written whole or not at all."""

@@ -298,7 +298,7 @@ class ShardOptions(Section):
     codec: Literal["blosc", "npy", "archive"] = Field(
         "blosc",
         description="How arrays are stored, always without loss: blosc (Blosc chunks, LZ4), npy (plain NumPy files, "
-        "1.5 times larger, read fastest), archive (Blosc chunks, zstd: an eighth smaller, slower to write and read).",
+        "1.4 times larger, read fastest), archive (Blosc chunks, zstd: a seventh smaller, slower to write and read).",
     )
     shard_mb: int = Field(256, ge=1, le=4096, description="Size that a shard is planned for, MB.")
     min_valid: float = Field(0.9, ge=0, le=1, description="Least share of valid pixels in every look, both sensors.")

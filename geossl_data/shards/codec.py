@@ -153,7 +153,7 @@ def _blosc(name: str, *, compressor: str, level: int, shuffle: str) -> Codec:
 CODECS: dict[str, Codec] = {
     codec.name: codec
     for codec in (
-        _blosc("blosc", compressor="lz4", level=5, shuffle="bitshuffle"),
+        _blosc("blosc", compressor="lz4hc", level=2, shuffle="shuffle"),
         Codec("npy", "npy", _encode_npy, _decode_npy_into, _npy_numbers_at),
         _blosc("archive", compressor="zstd", level=5, shuffle="shuffle"),
     )

@@ -24,6 +24,7 @@ class Store:
     """Requests that are made at the same time."""
     max_span = 8 * 2**20
     """The most bytes that one request is made for."""
+    max_encoded = max_span
     max_gap = 2**18
     """The most unwanted bytes that are read along to spare a request."""
 

@@ -66,7 +66,9 @@ class Files:
                 raise ShardError("manifest: members are not as long as their arrays")
         flat = [arrays[name].reshape(-1).view(np.uint8).data for _, name in wanted]
         sizes = [payload_nbytes(self.members[name].dtype, self.shape(name)) for _, name in wanted]
-        read = self._decode if self.codec.numbers_at is None else self._scatter
+        is_encoded = self.codec.numbers_at is None
+        read = self._decode if is_encoded else self._scatter
+        longest = self.source.max_encoded if is_encoded else self.source.max_span
         lists = zip(samples.tolist(), numbers.tolist(), offsets.tolist(), nbytes.tolist(), strict=True)
         for row, (sample, files, starts, lengths) in enumerate(lists):
             targets = [
@@ -75,18 +77,18 @@ class Files:
                 for memory, size in zip(flat, sizes, strict=True)
             ]
             first = 0
-            for last in self._ends_of_spans(starts, lengths):
+            for last in self._ends_of_spans(starts, lengths, longest):
                 part = slice(first, last)
                 read(sample, files[part], starts[part], lengths[part], targets[part], specifications[part])
                 first = last
 
-    def _ends_of_spans(self, starts: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    def _ends_of_spans(self, starts: Sequence[int], lengths: Sequence[int], longest: int) -> list[int]:
         """Where to cut a run of files so that each part is worth reading at once."""
         ends, begin = [], starts[0]
         for position in range(1, len(starts)):
             end = starts[position - 1] + lengths[position - 1]
             gap, span = starts[position] - end, starts[position] + lengths[position] - begin
-            if not 0 <= gap <= self.source.max_gap or span > self.source.max_span:
+            if not 0 <= gap <= self.source.max_gap or span > longest:
                 ends.append(position)
                 begin = starts[position]
         return [*ends, len(starts)]

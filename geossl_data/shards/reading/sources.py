@@ -22,6 +22,8 @@ class Source(Protocol):
     """How many that read at the same time are worth having."""
     max_span: int
     """The most bytes that are worth asking for at once."""
+    max_encoded: int
+    """The same where they are decoded from memory that should stay in a cache."""
     max_gap: int
     """The most unwanted bytes between two wanted ones that are read along."""
 
@@ -41,7 +43,8 @@ class Source(Protocol):
 class Folder:
     """Shards in a folder of this machine."""
 
-    max_span = 2**20
+    max_span = 2**22
+    max_encoded = 2**20
     max_gap = 2**16
 
     def __init__(self, path: Path) -> None:

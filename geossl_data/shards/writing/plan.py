@@ -19,7 +19,7 @@ from geossl_data.shards.codec import payload_nbytes
 from geossl_data.shards.tars import BLOCK
 
 _JSON_ESTIMATE = 8 * BLOCK
-_SMALLER = {"npy": 1.0, "blosc": 1.5, "archive": 1.9}
+_SMALLER = {"npy": 1.0, "blosc": 1.4, "archive": 1.65}
 """About how many times smaller than their numbers the members are; benchmarks/codecs.py measures it."""
 
 

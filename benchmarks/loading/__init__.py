@@ -1,0 +1,1 @@
+"""What `benchmarks/loading.py` is made of."""

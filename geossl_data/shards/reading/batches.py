@@ -224,7 +224,7 @@ class Batches:
             slice(self._base + part.start, self._base + part.stop)
             for part in (steps.part(number, self._rank) for number in numbers)
         ]
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="geossl-read")
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="geossl-batches")
         pending: deque[tuple[int, Batch, list[Future[None]]]] = deque()
         todo = iter(zip(numbers, parts, strict=True))
 

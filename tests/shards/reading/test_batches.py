@@ -214,7 +214,7 @@ def test_an_abandoned_epoch_ends_its_threads_and_can_be_gone_on_with(shards: Sha
     stream = iter(batches)
     first = rows(next(stream))
     stream.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("geossl-read")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("geossl-batches")]
     rest = sequence(batches)
     assert sorted(first + rest) == sorted((i, (k,)) for i, k in shards.looks)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geossl_data import tables
-from geossl_data.errors import DatasetError, EmptyResultError
+from geossl_data.errors import DatasetError
 from geossl_data.pipeline._folder import (
     MANIFEST,
     SAMPLES,
@@ -21,9 +21,8 @@ from geossl_data.pipeline._folder import (
     per_split,
     skipped_counts,
     working_on,
-    write_skipped,
 )
-from geossl_data.pipeline._stored import output_of, publish, require_own, shards_below, stand, start_over
+from geossl_data.pipeline._stored import entries_of, output_of, publish, require_own, shards_below, stand, start_over
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import ShardOptions
 
@@ -166,13 +165,7 @@ def shard_own(
             store=shards_below(store),
             progress=progress,
         )
-        entries = [entry for report in reports for entry in report.entries]
-        skipped = [*plan.skipped, *(row for report in reports for row in report.skipped)]
-        counts = write_skipped(folder, "shard", skipped)
-        if not entries:
-            common = max(counts, key=lambda reason: counts[reason])
-            detail = next(row.detail for row in skipped if row.reason == common)
-            raise EmptyResultError(f"no place is left of {table.name}, most for {common}: {detail}")
+        entries = entries_of(folder, reports, plan.skipped, none_left=f"no place is left of {table.name}")
         notes = manifest_notes(
             reports,
             fingerprint=fingerprint,

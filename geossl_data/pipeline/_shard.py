@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geossl_data import tables
-from geossl_data.errors import EmptyResultError
 from geossl_data.pipeline._folder import (
     HEADERS,
     MANIFEST,
@@ -23,10 +22,9 @@ from geossl_data.pipeline._folder import (
     recipe_of,
     skipped_counts,
     working_on,
-    write_skipped,
 )
 from geossl_data.pipeline._own import shard_own
-from geossl_data.pipeline._stored import output_of, publish, require_own, shards_below, stand, start_over
+from geossl_data.pipeline._stored import entries_of, output_of, publish, require_own, shards_below, stand, start_over
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import ShardOptions
 from geossl_data.records import Sample
@@ -147,13 +145,7 @@ def shard(
             store=shards_below(store),
             progress=progress,
         )
-        entries = [entry for report in reports for entry in report.entries]
-        skipped = [row for report in reports for row in report.skipped]
-        counts = write_skipped(folder, "shard", skipped)
-        if not entries:
-            common = max(counts, key=lambda reason: counts[reason])
-            detail = next(row.detail for row in skipped if row.reason == common)
-            raise EmptyResultError(f"all {len(samples)} samples were skipped, most for {common}: {detail}")
+        entries = entries_of(folder, reports, none_left=f"all {len(samples)} samples were skipped")
         notes = manifest_notes(
             reports,
             fingerprint=fingerprint,

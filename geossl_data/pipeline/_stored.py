@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geossl_data import tables
-from geossl_data.errors import DatasetError, ShardError
+from geossl_data.errors import DatasetError, EmptyResultError, ShardError
 from geossl_data.files import exclusive, remove_folder, sha256
-from geossl_data.pipeline._folder import MANIFEST, SHARDS, fingerprint_of
+from geossl_data.pipeline._folder import MANIFEST, SHARDS, fingerprint_of, write_skipped
 from geossl_data.recipe import ShardOptions
+from geossl_data.records import Skipped
 
 if TYPE_CHECKING:
     from geossl_data.shards.manifest import Entry
     from geossl_data.shards.store import Store
+    from geossl_data.shards.writing.report import ShardReport
 
 
 def output_of(options: ShardOptions) -> "Store | None":
@@ -77,6 +79,23 @@ def _write_cards_again(folder: Path) -> None:
             store = Store(manifest.notes["location"])
             for name in _cards():
                 store.put(name, folder / name)
+
+
+def entries_of(
+    folder: Path, reports: "Sequence[ShardReport]", skipped: Sequence[Skipped] = (), *, none_left: str
+) -> "list[Entry]":
+    """What was written, once what was skipped is noted in `skipped.parquet`: `skipped` before, the rest by the reports.
+
+    Raises EmptyResultError with the most frequent reason where nothing was written; none_left: how its line begins.
+    """
+    entries = [entry for report in reports for entry in report.entries]
+    rows = [*skipped, *(row for report in reports for row in report.skipped)]
+    counts = write_skipped(folder, "shard", rows)
+    if not entries:
+        common = max(counts, key=lambda reason: counts[reason])
+        detail = next(row.detail for row in rows if row.reason == common)
+        raise EmptyResultError(f"{none_left}, most for {common}: {detail}")
+    return entries
 
 
 def publish(folder: Path, entries: "Sequence[Entry]", notes: Mapping[str, Any], store: "Store | None") -> None:

@@ -133,16 +133,20 @@ def one_pass(ask: Ask, batches: Callable[[Ask], Iterable[Batch]]) -> dict[str, A
 
 
 def serve(
-    write: Callable[[Job], None], batches: Callable[[Job, Ask], Iterator[Batch]], versions: dict[str, str]
+    write: Callable[[Job], None] | None,
+    batches: Callable[[Job, Ask], Iterator[Batch]] | None,
+    versions: dict[str, str],
 ) -> None:
-    """Write the data set, or read it each time a line comes, until there is no more."""
+    """Write the data set, or read it each time a line comes, until there is no more; None for what is never asked."""
     job = Job(**json.loads(sys.argv[2]))
     # What libraries print is not taken for an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if sys.argv[1] == "write":
+        assert write is not None, "this worker writes nothing"
         write(job)
         return
+    assert batches is not None, "this worker reads nothing"
     answers.write(json.dumps({"versions": versions}) + "\n")
     answers.flush()
     for line in sys.stdin:

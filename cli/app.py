@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from geossl_data.errors import RecipeError
+from geossl_data.progress import silent
 from geossl_data.recipe import (
     MOST_REQUESTS,
     EvaluateOptions,
@@ -112,11 +113,27 @@ def _shard(
     console.show(report, str(folder), as_json=json)
 
 
-def _pretrain(folder: Path, options: PretrainOptions, *, fresh: bool, json: bool) -> None:
+COST = switch("dry_run", "Print parameters, memory, steps and the data rate needed; train nothing, write nothing.")
+OVERFIT = switch("overfit", "Check that the method learns 64 samples by heart; writes nothing.")
+RESUME = switch("resume", "Go on with the run; an error where there is none. Without it a run goes on or begins.")
+
+
+def _pretrain(
+    folder: Path, options: PretrainOptions, *, dry_run: bool, overfit: bool, resume: bool, fresh: bool, json: bool
+) -> None:
     from geossl_data import pipeline
 
-    report = pipeline.pretrain(folder, options, fresh=fresh, progress=console.progress)
-    console.show(report, str(folder), as_json=json)
+    if dry_run + overfit + resume + fresh > 1:
+        raise RecipeError("--dry-run, --overfit, --resume and --fresh exclude each other; give one")
+    progress = console.progress if console.speaks() else silent
+    if dry_run:
+        report = pipeline.plan_pretrain(folder, options)
+    elif overfit:
+        report = pipeline.overfit(folder, options, progress=progress)
+    else:
+        report = pipeline.pretrain(folder, options, fresh=fresh, resume=resume, progress=progress)
+    if console.speaks():
+        console.show(report, str(folder), as_json=json)
 
 
 def _evaluate(folder: Path, options: EvaluateOptions, *, json: bool) -> None:
@@ -129,7 +146,7 @@ def _evaluate(folder: Path, options: EvaluateOptions, *, json: bool) -> None:
 stage_command(app, FetchOptions, _fetch, extra=(DRY_RUN, MAX_REQUESTS, FRESH, JSON))
 stage_command(app, SampleOptions, _sample, extra=(ANYWHERE, COMPARE, READERS, FRESH, JSON))
 stage_command(app, ShardOptions, _shard, extra=(WORKERS, SCHEDULER, FRESH, JSON))
-stage_command(app, PretrainOptions, _pretrain, extra=(FRESH, JSON))
+stage_command(app, PretrainOptions, _pretrain, extra=(COST, OVERFIT, RESUME, FRESH, JSON))
 stage_command(app, EvaluateOptions, _evaluate, extra=(JSON,))
 
 

@@ -92,6 +92,11 @@ def progress(description: str, total: float | None = None) -> Iterator[Task]:
         yield task
 
 
+def speaks() -> bool:
+    """Whether this process is the one that speaks: of several that torchrun started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
     """One line of result."""
     print(text)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from geossl_data.pipeline import Report
     from geossl_data.pipeline._export import export
     from geossl_data.pipeline._open import open_look, open_sample
-    from geossl_data.pretrain.checkpoint import load_encoder
     from geossl_data.pretrain.encoders import build_encoder
+    from geossl_data.pretrain.export import load_encoder
     from geossl_data.recipe import (
         EvaluateOptions,
         FetchOptions,
@@ -72,7 +72,7 @@ _HOME = {
     "export": "pipeline._export",
     "knn_accuracy": "evaluation.probes",
     "linear_probe": "evaluation.probes",
-    "load_encoder": "pretrain.checkpoint",
+    "load_encoder": "pretrain.export",
     "make_pool": "sampling.pool",
     "match": "scenes.matching",
     "open_look": "pipeline._open",

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from geossl_data.errors import TrainingError
 from geossl_data.files import write_text
 from geossl_data.pretrain import batches
-from geossl_data.pretrain.batches import Normalisation, Order
-from geossl_data.pretrain.checkpoint import EncoderInfo, load_encoder
+from geossl_data.pretrain.batches import Batch, Order
 from geossl_data.pretrain.encoders import Encoder, build_encoder
+from geossl_data.pretrain.export import EncoderInfo, load_encoder
+from geossl_data.pretrain.normalisation import Normalisation
 from geossl_data.progress import Progress, silent
 from geossl_data.records import Split
 from geossl_data.shards.reading.shards import Shards, open_shards
@@ -117,9 +119,30 @@ def _unit(x: Features) -> NDArray[np.float64]:
     return x64 / np.where(norm > 0, norm, 1.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eye:
+    """An encoder, and what it is shown of a look."""
+
+    encoder: Encoder
+    """On the device."""
+    normalisations: tuple[Normalisation, ...]
+    """One for each of its sensors, in the order of its bands."""
+    shown: tuple[str, ...]
+    """The sensors that it is shown: all of its own, or some of them."""
+
+    def embeddings(self, batch: Batch) -> Tensor:
+        """Embeddings of the only look of each place, (B, embedding_dim)."""
+        seen = [batch.images[entry.sensor][:, 0] for entry in self.normalisations]
+        if len(seen) == len(self.shown):
+            return self.encoder(torch.cat(seen, dim=1))  # type: ignore[no-any-return]
+        present = [entry.sensor in self.shown for entry in self.normalisations for _ in entry.bands]
+        images = torch.cat(seen, dim=1)
+        return self.encoder(images, torch.tensor(present, device=images.device))  # type: ignore[no-any-return]
+
+
 @torch.inference_mode()
 def features(
-    encoders: Mapping[str, tuple[Encoder, Normalisation]],
+    eyes: Mapping[str, Eye],
     shards: Shards,
     order: Order,
     *,
@@ -129,22 +152,21 @@ def features(
 ) -> dict[str, Features]:
     """Features of whole places: name → (looks, embedding_dim) float32, rows in the order given.
 
-    encoders: name → an encoder in eval mode on the device and what it expects to see; each look is read once for all
-    of them. Several encoders of one sensor share one normalisation.
+    eyes: by name; each look is read once for all of them. Several encoders of one sensor share one normalisation.
     """
     device = torch.device(device)
-    by_sensor = {entry.sensor: entry for _, entry in encoders.values()}
-    if any(by_sensor[entry.sensor] != entry for _, entry in encoders.values()):
+    expected = [entry for eye in eyes.values() for entry in eye.normalisations]
+    by_sensor = {entry.sensor: entry for entry in expected}
+    if any(by_sensor[entry.sensor] != entry for entry in expected):
         raise TrainingError("encoders of one sensor expect different statistics; take their features one by one")
-    rows: dict[str, list[Features]] = {name: [] for name in encoders}
-    for encoder, _ in encoders.values():
-        encoder.eval()
-    source = batches.read(shards, order, list(by_sensor.values()), batch_size, device=device, drop_last=False)
+    rows: dict[str, list[Features]] = {name: [] for name in eyes}
+    for eye in eyes.values():
+        eye.encoder.eval()
     with progress("computing features", total=len(order)) as task:
-        for batch in source:
-            for name, (encoder, entry) in encoders.items():
+        for batch in batches.read_looks(shards, order, list(by_sensor.values()), batch_size, device=device):
+            for name, eye in eyes.items():
                 with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                    embedded = encoder(batch.images[entry.sensor])
+                    embedded = eye.embeddings(batch)
                 rows[name].append(embedded.float().cpu().numpy())
             task.advance(len(batch))
     return {name: np.concatenate(parts) if parts else np.empty((0, 0), np.float32) for name, parts in rows.items()}
@@ -155,7 +177,8 @@ class Score:
     """How well the features of one encoder, or of two side by side, tell land classes apart; shares in [0, 1]."""
 
     features: str
-    """s1, s2 or s1+s2."""
+    """The sensors that were looked at: s1, s2 or s1+s2. One encoder of both has seen them together in s1+s2, and is
+    told that the bands of the other are missing in s1 and s2."""
     encoder: str
     """trained, or random for the same architecture with fresh weights."""
     knn: float
@@ -227,24 +250,26 @@ def evaluate(
     where = batches.chosen_device(device)
     trained = _exported(run_dir, where)
     shards = open_shards(source) if isinstance(source, Path) else source
-    sensors = list(trained)
+    sensors = sorted({sensor for _, info in trained for sensor in info.sensors})
     train_order, test_order, test_split = _probe_orders(shards, sensors)
     order = train_order + test_order
-    encoders: dict[str, tuple[Encoder, Normalisation]] = {}
-    for sensor, (encoder, info) in trained.items():
-        encoders[f"trained {sensor}"] = (encoder, info.normalisation)
-        fresh = build_encoder(info.encoder, info.channels, seed=seed, patch=info.patch)
-        encoders[f"random {sensor}"] = (fresh.to(where).eval(), info.normalisation)
-    found = features(encoders, shards, order, batch_size=batch_size, device=where, progress=progress)
+    eyes: dict[str, Eye] = {}
+    for encoder, info in trained:
+        fresh = build_encoder(info.encoder, info.bands, seed=seed, patch=info.patch, embed=info.embed).to(where)
+        for shown in _combinations(info.sensors):
+            eyes[f"trained {'+'.join(shown)}"] = Eye(encoder=encoder, normalisations=info.normalisations, shown=shown)
+            eyes[f"random {'+'.join(shown)}"] = Eye(encoder=fresh, normalisations=info.normalisations, shown=shown)
+    found = features(eyes, shards, order, batch_size=batch_size, device=where, progress=progress)
     labels = np.array([shards.entries[index].labels[look] for index, look in order], dtype=np.int64)
     n_train = len(train_order)
     train_y, test_y = labels[:n_train], labels[n_train:]
 
-    combinations = [(sensor,) for sensor in sensors] + ([tuple(sensors)] if len(sensors) > 1 else [])
     scores = []
-    for combination in combinations:
+    for combination in _combinations(sensors):
         for kind in ("trained", "random"):
-            parts = [found[f"{kind} {sensor}"] for sensor in combination]
+            together = f"{kind} {'+'.join(combination)}"
+            alone = [f"{kind} {sensor}" for sensor in combination]
+            parts = [found[name] for name in ([together] if together in found else alone)]
             # Rows of unit length weigh both sensors alike in the cosine; the ridge standardises by itself.
             unit, x = np.concatenate([_unit(part) for part in parts], axis=1), np.concatenate(parts, axis=1)
             by_knn = knn_predictions(unit[:n_train], train_y, unit[n_train:], k=k)
@@ -276,12 +301,22 @@ def evaluate(
     return result
 
 
-def _exported(run_dir: Path, device: torch.device) -> dict[str, tuple[Encoder, EncoderInfo]]:
-    """Sensor → encoder and info of a run, by name: Sentinel-1 first."""
+def _exported(run_dir: Path, device: torch.device) -> list[tuple[Encoder, EncoderInfo]]:
+    """The encoders of a run with their infos, by name; each sensor is seen by one of them."""
     found = [load_encoder(path, device) for path in sorted((run_dir / "exported").glob("*.safetensors"))]
     if not found:
         raise TrainingError(f"{run_dir}: no exported encoder; finish the run with `geossl pretrain`")
-    return {info.sensor: (encoder, info) for encoder, info in found}
+    seen = Counter(sensor for _, info in found for sensor in info.sensors)
+    for sensor, count in seen.items():
+        if count > 1:
+            raise TrainingError(f"{run_dir}: holds {count} encoders of {sensor}, expected one; use --fresh")
+    return found
+
+
+def _combinations(sensors: Sequence[str]) -> list[tuple[str, ...]]:
+    """Each sensor by name, Sentinel-1 first, and all of them together."""
+    names = sorted(sensors)
+    return [(name,) for name in names] + ([tuple(names)] if len(names) > 1 else [])
 
 
 def _probe_orders(shards: Shards, sensors: Sequence[str]) -> tuple[Order, Order, Split]:

@@ -13,7 +13,7 @@ from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._replay import digest, run
 from geossl_data.pipeline._sample import compare, sample
 from geossl_data.pipeline._shard import shard
-from geossl_data.pipeline._train import evaluate, pretrain
+from geossl_data.pipeline._train import evaluate, overfit, plan_pretrain, pretrain
 
 __all__ = [
     "Report",
@@ -24,7 +24,9 @@ __all__ = [
     "export",
     "fetch",
     "nearest_splits",
+    "overfit",
     "plan_fetch",
+    "plan_pretrain",
     "pretrain",
     "recipe_of",
     "run",

@@ -1,11 +1,11 @@
-"""Shards → batches: float32 images of one or both sensors on the device, standardised, with all bands at 10 m.
+"""Shards → batches: places with some of their looks, standardised images of the sensors, on the device.
 
-An epoch holds every look of every train sample once, in an order that depends on the seed and the epoch alone. Looks
-of one place may meet in a batch; `Batch.places` lets the loss leave such pairs out of its negatives.
+Every place or look comes once in an epoch, in an order that depends on the seed and the epoch alone. A batch also says
+where and when its looks are from, so that an objective can leave looks of one place, or places near each other, out of
+its negatives.
 """
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geossl_data.bands import MEMBERS, S1_BANDS, S2_BANDS, Member
 from geossl_data.errors import TrainingError
+from geossl_data.pretrain.distributed import ALONE, Ranks
+from geossl_data.pretrain.looks import DrawnLooks, LookPlan, spread_order
+from geossl_data.pretrain.normalisation import Normalisation, members_of
 from geossl_data.records import Split
+from geossl_data.shards.reading.batches import Batches
 from geossl_data.shards.reading.buffers import plain_memory
+from geossl_data.shards.reading.facts import Facts
 from geossl_data.shards.reading.shards import Shards
 
 _LOG = logging.getLogger(__name__)
@@ -26,164 +30,217 @@ _LOG = logging.getLogger(__name__)
 Order = list[tuple[int, int]]
 """(sample index, look) pairs."""
 
-SENTINEL_CHANNELS: dict[str, int] = {"s1": len(S1_BANDS), "s2": len(S2_BANDS)}
-"""Sensor → bands of its images, where shards hold Sentinel's own."""
-CLIP = 5.0
-"""Standardised values are clipped to ± this many standard deviations."""
-
-
-def members_of(members: Iterable[Member], sensor: str) -> tuple[Member, ...]:
-    """The members that hold a sensor's bands, in band order; class maps are none."""
-    return tuple(member for member in members if member.sensor == sensor and not member.plane)
-
-
-def channels_of(members: Iterable[Member]) -> dict[str, int]:
-    """Sensor → how many bands its images have."""
-    members = list(members)
-    sensors = dict.fromkeys(member.sensor for member in members if not member.plane)
-    return {sensor: sum(len(member.bands) for member in members_of(members, sensor)) for sensor in sensors}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Normalisation:
-    """How one sensor's stored numbers become what an encoder sees: (x − mean) / std, clipped, invalid → 0."""
-
-    sensor: str
-    bands: tuple[str, ...]
-    """In the order of the channels."""
-    mean: tuple[float, ...]
-    """Per band, in physical units (reflectance × 10000, dB)."""
-    std: tuple[float, ...]
-    clip: float = CLIP
-    members: tuple[Member, ...] = ()
-    """Those that hold the bands, and how; Sentinel's own when left out."""
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            object.__setattr__(self, "members", members_of(MEMBERS.values(), self.sensor))
-        numbers = (*self.mean, *self.std, self.clip)
-        if not self.members or self.bands != tuple(band for member in self.members for band in member.bands):
-            raise TrainingError(f"bands {self.bands} of sensor {self.sensor!r}; expected those of its members")
-        if not len(self.mean) == len(self.std) == len(self.bands):
-            raise TrainingError(f"{self.sensor}: {len(self.bands)} bands need as many means and standard deviations")
-        if not all(math.isfinite(number) for number in numbers) or min(*self.std, self.clip) <= 0:
-            raise TrainingError(f"{self.sensor}: a mean or standard deviation is not finite, or a deviation is not > 0")
-
-    @property
-    def member_names(self) -> tuple[str, ...]:
-        """Names of the members that hold the bands."""
-        return tuple(member.name for member in self.members)
-
-    def apply(self, arrays: Mapping[str, NDArray[Any] | Tensor], device: torch.device) -> Tensor:
-        """Images (B, bands, H, W), float32, on the device, of a batch of stored members.
-
-        Coarser members are repeated onto the finest grid (nearest), on the device: bands of 20 m and 60 m onto 10 m.
-        Invalid pixels, those of the member's nodata and anything not finite, become 0, which is the mean.
-        """
-        parts = []
-        first = 0
-        finest = min(member.factor for member in self.members)
-        for member in self.members:
-            bands = slice(first, first + len(member.bands))
-            first = bands.stop
-            given = arrays[member.name]
-            stored = given if isinstance(given, Tensor) else torch.from_numpy(given)
-            stored = stored.to(device).to(torch.float32)
-            # (stored × scale + offset − mean) / std, in one go
-            middle = [(mean - member.offset) / member.scale for mean in self.mean[bands]]
-            width = [std / member.scale for std in self.std[bands]]
-            scaled = (stored - _column(middle, device)) / _column(width, device)
-            valid = torch.isfinite(stored)
-            if member.nodata is not None:
-                valid &= stored != member.nodata
-            scaled = torch.where(valid, scaled.clamp(-self.clip, self.clip), 0.0)
-            factor = member.factor // finest
-            parts.append(scaled.repeat_interleave(factor, -2).repeat_interleave(factor, -1) if factor > 1 else scaled)
-        return torch.cat(parts, dim=1)
-
-
-def _column(values: Sequence[float], device: torch.device) -> Tensor:
-    """One value a band, to be broadcast over its pixels."""
-    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
-
-
-def normalisation(notes: Mapping[str, Any], members: Mapping[str, Member], sensor: str) -> Normalisation:
-    """A sensor's normalisation from a dataset's notes; TrainingError where members or statistics are missing."""
-    own = members_of(members.values(), sensor)
-    lacking = [member.name for member in members_of(MEMBERS.values(), sensor) if member.name not in members]
-    if not own or (lacking and any(member.name in MEMBERS for member in own)):
-        names = " or ".join(lacking) or f"member of sensor {sensor}"
-        raise TrainingError(f"these shards hold no {names}, so no {sensor} images; cut them with both")
-    bands = tuple(band for member in own for band in member.bands)
-    statistics = notes.get("statistics", {})
-    try:
-        found = [statistics[band] for band in bands]
-        mean = tuple(float(values["mean"]) for values in found)
-        std = tuple(float(values["std"]) for values in found)
-    except (KeyError, TypeError, ValueError):
-        raise TrainingError(f"the manifest lacks statistics of the {sensor} bands; run `geossl shard` again") from None
-    return Normalisation(sensor=sensor, bands=bands, mean=mean, std=std, members=own)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Looks on the device."""
+    """Places and some of their looks, on the device."""
 
     images: dict[str, Tensor]
-    """Sensor → (B, bands, H, W), float32, standardised; row i of both sensors is the same look."""
-    places: Tensor
-    """Sample index of each look, shape (B,), int64; looks with the same number see the same place."""
+    """Sensor → (B, looks, bands, H, W), float32, standardised; the sensors see the same looks."""
+    index: Tensor
+    """Sample index of each place, shape (B,), int64; rows with the same number see the same place."""
+    look: Tensor
+    """Which looks of the sample they are, shape (B, looks), int64."""
+    lonlat: Tensor
+    """Longitude and latitude of each place, degrees, shape (B, 2), float64; NaN where not known."""
+    days: Tensor
+    """Acquisition times, days since 2000-01-01 UTC, shape (B, looks), float64; NaN where not known."""
+    change: Tensor
+    """Change score of each place, shape (B,), float64; NaN where not measured."""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.index)
+
+    @property
+    def n_looks(self) -> int:
+        """Looks of each place."""
+        return self.look.shape[1]
+
+
+def whole_looks(shards: Shards, sensors: Sequence[str], split: Split | None = None) -> NDArray[np.bool_]:
+    """Which looks of which samples (of one split) have the members of all the sensors, shape (n, most looks).
+
+    How many of the split's looks have not is logged.
+    """
+    needed = {member.name for sensor in sensors for member in members_of(shards.members.values(), sensor)}
+    columns = [column for column, name in enumerate(shards.members) if name in needed]
+    index = shards.index
+    sample = np.repeat(np.arange(len(index)), index.n_looks)
+    look = np.arange(len(sample)) - index.first_look[sample]
+    wanted = np.ones(len(sample), dtype=np.bool_) if split is None else (shards.facts.split == split)[sample]
+    whole = wanted & np.all(index.member_file[:, columns] >= 0, axis=1)
+    if whole.sum() < wanted.sum():
+        left_out = int(wanted.sum() - whole.sum())
+        _LOG.warning("%d of %d looks lack a sensor and are left out", left_out, int(wanted.sum()))
+    found = np.zeros((len(index), int(index.n_looks.max(initial=0))), dtype=np.bool_)
+    found[sample[whole], look[whole]] = True
+    return found
 
 
 def looks(shards: Shards, sensors: Sequence[str], split: Split | None = None) -> Order:
     """Every look (of one split) that has the members of all the sensors, by sample and time; the rest is logged."""
-    needed = {member.name for sensor in sensors for member in members_of(shards.members.values(), sensor)}
-    everything = [
-        (index, look)
-        for index, entry in enumerate(shards.entries)
-        if split is None or entry.split == split
-        for look in range(entry.n_looks)
-    ]
-    whole = [(index, look) for index, look in everything if needed <= set(shards.entries[index].members[look])]
-    if len(whole) < len(everything):
-        left_out = len(everything) - len(whole)
-        _LOG.warning("%d of %d looks lack a sensor and are left out", left_out, len(everything))
-    return whole
+    return [(index, look) for index, look in np.argwhere(whole_looks(shards, sensors, split)).tolist()]
 
 
-def shuffled(order: Sequence[tuple[int, int]], *, seed: int, epoch: int) -> Order:
-    """The same looks in another order, which depends on the seed and the epoch (from 0) alone."""
-    permutation = np.random.default_rng((seed, epoch)).permutation(len(order))
-    return [order[position] for position in permutation.tolist()]
+class Loader:
+    """Batches of a run in this process, epoch by epoch, on the device; it knows where it stands and goes on there."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        normalisations: Sequence[Normalisation],
+        plan: LookPlan,
+        batch_size: int,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        ranks: Ranks = ALONE,
+        device: torch.device,
+        spread_over: int = 0,
+        threads: int | None = None,
+        samples: int | None = None,
+    ) -> None:
+        """batch_size: items of a batch of this process. spread_over: how many items that follow each other should be
+        from places far apart from each other; 0: any. samples: train on the first so many of the split alone.
+
+        Raises TrainingError where no sample has the looks of the plan, ShardError where there are fewer than a batch.
+        """
+        facts = shards.facts
+        given = _items(shards, normalisations, plan, split, samples)
+        rows = given[:, 0] if isinstance(given, np.ndarray) else given.rows
+        self._facts, self._normalisations, self._device = facts, tuple(normalisations), device
+
+        def far_apart(seed: int, epoch: int) -> NDArray[np.int64]:
+            return spread_order(facts.lonlat[rows], spread_over, seed=seed, epoch=epoch)
+
+        self.source: Batches = shards.batches(
+            batch_size,
+            [name for entry in normalisations for name in entry.member_names],
+            items=given,
+            shuffle=far_apart if spread_over else "global",
+            seed=seed,
+            rank=ranks.rank,
+            world=ranks.world,
+            threads=threads,
+            allocate=pinned_memory if device.type == "cuda" else plain_memory,
+        )
+        self._state = self.source.state_dict()
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return len(self.source)
+
+    @property
+    def n_looks(self) -> int:
+        """Looks of an item."""
+        return self.source.looks_per_item
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, after the batch that was given out last; the same for every process."""
+        return dict(self._state)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the begin of an epoch."""
+        self.source.set_epoch(epoch)
+        self._state = self.source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was asked."""
+        self.source.load_state_dict(state)
+        self._state = self.source.state_dict()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches from where it stands to the end of the epoch."""
+        begin = self.source.state_dict()
+        left = self.source.remaining
+        for given, tensors in enumerate(on_device(self._with_facts(self.source), self._device), start=1):
+            next_epoch = {"epoch": begin["epoch"] + 1, "base": 0, "step": 0}
+            self._state = begin | (next_epoch if given == left else {"step": begin["step"] + given})
+            yield self._batch(tensors)
+
+    def _with_facts(self, source: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+        for batch in source:
+            yield dict(batch) | facts_of(self._facts, batch["index"], batch["look"])
+
+    def _batch(self, tensors: dict[str, Tensor]) -> Batch:
+        return as_batch(tensors, self._normalisations, self._device)
 
 
-def read(
+def _items(
+    shards: Shards, normalisations: Sequence[Normalisation], plan: LookPlan, split: Split, samples: int | None
+) -> NDArray[np.int64] | DrawnLooks:
+    """The looks, or the places and how looks of them are drawn."""
+    eligible = whole_looks(shards, [entry.sensor for entry in normalisations], split)
+    if samples is not None:
+        eligible[np.flatnonzero(eligible.any(axis=1))[samples:]] = False
+    return np.argwhere(eligible) if plan.kind == "each" else DrawnLooks(shards.facts.days, eligible, plan)
+
+
+def n_items(
+    shards: Shards,
+    normalisations: Sequence[Normalisation],
+    plan: LookPlan,
+    *,
+    split: Split = "train",
+    samples: int | None = None,
+) -> int:
+    """How many items an epoch of a `Loader` has."""
+    given = _items(shards, normalisations, plan, split, samples)
+    return len(given) if isinstance(given, np.ndarray) else len(given.rows)
+
+
+def facts_of(facts: Facts, index: NDArray[np.int64], look: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What is known of the looks of a batch, to be copied with it."""
+    look = look.reshape(len(index), -1)
+    return {
+        "look": look,
+        "lonlat": facts.lonlat[index],
+        "days": facts.days[index[:, None], look],
+        "change": facts.change[index],
+    }
+
+
+def as_batch(tensors: Mapping[str, Tensor], normalisations: Sequence[Normalisation], device: torch.device) -> Batch:
+    """A batch of the stored members and the facts, standardised."""
+    look = tensors["look"]
+    n, n_looks = look.shape
+    finest = min(entry.finest for entry in normalisations)
+
+    def images(entry: Normalisation) -> Tensor:
+        stored = {name: tensors[name].reshape(-1, *tensors[name].shape[-3:]) for name in entry.member_names}
+        standardised = entry.apply(stored, device, finest=finest)
+        return standardised.reshape(n, n_looks, *standardised.shape[1:])
+
+    return Batch(
+        images={entry.sensor: images(entry) for entry in normalisations},
+        index=tensors["index"],
+        look=look,
+        lonlat=tensors["lonlat"],
+        days=tensors["days"],
+        change=tensors["change"],
+    )
+
+
+def read_looks(
     shards: Shards,
     order: Sequence[tuple[int, int]],
     normalisations: Sequence[Normalisation],
     batch_size: int,
     *,
     device: torch.device,
-    drop_last: bool,
 ) -> Iterator[Batch]:
-    """Batches of the looks in the order given, read ahead in threads and copied to a GPU while it computes."""
-    members = [name for entry in normalisations for name in entry.member_names]
+    """Batches of one look each, in the order given, all of them."""
     source = shards.batches(
         batch_size,
-        members,
+        list(dict.fromkeys(name for entry in normalisations for name in entry.member_names)),
         items=order,
         shuffle=None,
-        drop_last=drop_last,
+        drop_last=False,
         allocate=pinned_memory if device.type == "cuda" else plain_memory,
     )
-    for tensors in on_device(source, device):
-        yield Batch(
-            images={entry.sensor: entry.apply(tensors, device) for entry in normalisations},
-            places=tensors["index"],
-        )
+    with_facts = (dict(batch) | facts_of(shards.facts, batch["index"], batch["look"]) for batch in source)
+    for tensors in on_device(with_facts, device):
+        yield as_batch(tensors, normalisations, device)
 
 
 def pinned_memory(nbytes: int) -> NDArray[np.uint8]:
@@ -224,10 +281,16 @@ def on_device(source: Iterable[Mapping[str, NDArray[Any]]], device: torch.device
         yield ready(before[0])
 
 
-def chosen_device(name: str) -> torch.device:
-    """The device of a name: `auto` is the GPU where there is one. TrainingError for a GPU that is not there."""
+def chosen_device(name: str, ranks: Ranks = ALONE) -> torch.device:
+    """The device of a name: `auto` is the GPU where there is one, that of this process where there are several.
+
+    TrainingError for a GPU that is not there.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise TrainingError(f"device {name!r} is not one of auto, cpu, cuda")
-    if name == "cuda" and not torch.cuda.is_available():
+    count = torch.cuda.device_count() if name != "cpu" else 0
+    if name == "cuda" and not count:
         raise TrainingError("device cuda asked for, but torch sees no GPU here; use --device auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if count and ranks.local_rank >= count:
+        raise TrainingError(f"process {ranks.local_rank} of this machine has no GPU of its own, there are {count}")
+    return torch.device("cuda", ranks.local_rank) if count else torch.device("cpu")

@@ -1,45 +1,49 @@
-"""The training loop, read once from top to bottom: build, resume, step, log, save.
+"""The training loop, read once from top to bottom: build, resume, step, log, save, export.
 
-Order, views and learning rate are functions of (seed, epoch, step), so a run that was stopped goes on from its last
+Order, views and schedules are functions of (seed, epoch, step), so a run that was stopped goes on from its last
 checkpoint to the numbers it would have reached without the stop: bit for bit on a CPU, and up to the order of sums
-inside a GPU's kernels.
+inside a GPU's kernels. Started by torchrun, several processes share every batch; `batch_size` counts all of them, so
+that the numbers do not depend on how many there are.
 """
 
-import json
 import logging
 import math
-import os
+import signal
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from geossl_data.errors import TrainingError
-from geossl_data.files import remove_folder, remove_temporaries, storage_error, write_text
-from geossl_data.pretrain import batches, views
-from geossl_data.pretrain.batches import Batch
-from geossl_data.pretrain.checkpoint import (
-    Checkpoint,
-    EncoderInfo,
-    export_encoder,
-    load_checkpoint,
-    save_checkpoint,
-)
-from geossl_data.pretrain.objectives.registry import OBJECTIVES, Objective
+from geossl_data.errors import ShardError, TrainingError
+from geossl_data.files import remove_folder, remove_temporaries
+from geossl_data.pretrain import batches
+from geossl_data.pretrain.batches import Batch, Loader
+from geossl_data.pretrain.build import Built, build
+from geossl_data.pretrain.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from geossl_data.pretrain.distributed import Ranks, process_group, ranks_of_environment, synchronised, wait_for_all
+from geossl_data.pretrain.export import EncoderInfo, export_encoder
+from geossl_data.pretrain.metrics import Metrics, collapse, mean
+from geossl_data.pretrain.numbers import Numbers
+from geossl_data.pretrain.optimizers import build_optimizer, learning_rate_at, weight_decay_at
+from geossl_data.pretrain.options import RUN_ONLY, TrainingOptions
+from geossl_data.pretrain.published import Published
+from geossl_data.pretrain.views import Draws, generator
 from geossl_data.progress import Progress, silent
 from geossl_data.shards.reading.shards import Shards
 
 _LOG = logging.getLogger(__name__)
 
-METRICS_NAME = "metrics.jsonl"
-CHECKPOINT_NAME = "checkpoints/last.pt"
 EXPORTED_NAME = "exported"
-COLLAPSED = 0.05
-"""A spread of the embeddings below this at the end of an epoch is reported as collapse."""
+OWN_GENERATOR = 1
+"""Key of what torch's own generators are set to before a step, beside that of the views."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,33 +55,34 @@ class TrainingResult:
     """False where the run was finished before and nothing was done."""
     epochs: int
     steps: int
-    looks: int
-    """Looks in one epoch's order; the last incomplete batch of them is left out."""
+    items: int
+    """Looks, or places with some of their looks, in an epoch; its last incomplete batch is left out."""
     batch_size: int
-    """As used; lower than asked for where there are fewer looks."""
+    """Of all processes, as used; lower than asked for where there are fewer items."""
+    world: int
     crop: int
     device: str
-    loss: float
-    """Last epoch."""
-    spread: float
-    top1: float
-    images_per_s: float
-    """Looks per second in the last epoch, waiting for the loader included."""
+    terms: Mapping[str, float]
+    """Name → mean over the last epoch."""
     exported: tuple[Path, ...]
+
+    @property
+    def loss(self) -> float:
+        return self.terms.get("loss", math.nan)
 
     def facts(self) -> dict[str, Any]:
         """Name → number or short text, to show."""
+        names = {"loss": "loss", "spread": "embedding spread", "top1": "retrieval top-1"}
         return {
-            "device": self.device,
-            "looks": self.looks,
+            "device": self.device if self.world == 1 else f"{self.world} × {self.device}",
+            "items": self.items,
             "batch size": self.batch_size,
             "crop": self.crop,
             "epochs": self.epochs,
             "steps": self.steps,
-            "loss": round(self.loss, 4),
-            "embedding spread": round(self.spread, 3),
-            "retrieval top-1": round(self.top1, 3),
-            "looks per second": round(self.images_per_s, 1),
+            **{shown: round(self.terms[name], 4) for name, shown in names.items() if name in self.terms},
+            "looks per second": round(self.terms.get("images_per_s", math.nan), 1),
+            "loader wait": f"{self.terms.get('loader_wait_share', math.nan):.1%}",
             "encoders": ", ".join(path.name for path in self.exported),
         }
 
@@ -85,211 +90,284 @@ class TrainingResult:
 def train(
     shards: Shards,
     run_dir: Path,
+    options: TrainingOptions | None = None,
     *,
-    objective: str = "infonce",
-    encoder: str = "resnet18",
-    epochs: int = 20,
-    batch_size: int = 64,
-    crop: int = 0,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.05,
-    warmup: float = 0.05,
-    temperature: float = 0.1,
-    projection_dim: int = 128,
-    checkpoint_every: int = 1,
-    device: str = "auto",
-    seed: int = 0,
     resume: bool = True,
+    samples: int | None = None,
     progress: Progress = silent,
 ) -> TrainingResult:
-    """Train on the train split of `shards` and export one encoder a sensor; options as in `recipe.PretrainOptions`.
+    """Train on the train split of `shards` and export the encoders.
 
-    Writes metrics.jsonl (a line a step), checkpoints/last.pt (every `checkpoint_every` epochs) and
-    exported/<sensor>.safetensors below `run_dir`. A run that was interrupted goes on from its checkpoint, one that is
-    finished is only read; `resume=False` starts over. Other options than those of the checkpoint (device and
-    checkpoint_every aside) or other shards raise TrainingError, as do a loss that is not finite, a crop that does not
-    fit and shards without what the objective needs.
+    samples: train on the first so many of the split alone.
+
+    Writes metrics.jsonl (a line a step), checkpoints/last.pt (every `checkpoint_every` epochs, and when SIGTERM or
+    Ctrl-C ends the run) and exported/<branch>.safetensors below `run_dir`. A run that was interrupted goes on from its
+    checkpoint, one that is finished is only read; `resume=False` starts over. Other options than those of the
+    checkpoint (but for `RUN_ONLY`) or other shards raise TrainingError, as do a loss that is not finite, a crop that
+    does not fit and shards without what the objective needs.
     """
+    options = options or TrainingOptions()
+    ranks = ranks_of_environment()
+    device = batches.chosen_device(options.device, ranks)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with process_group(ranks, device), _own_generators(device):
+        return _train(shards, run_dir, options, ranks, device, resume=resume, samples=samples, progress=progress)
+
+
+def _train(
+    shards: Shards,
+    run_dir: Path,
+    options: TrainingOptions,
+    ranks: Ranks,
+    device: torch.device,
+    *,
+    resume: bool,
+    samples: int | None,
+    progress: Progress,
+) -> TrainingResult:
     # Build
-    if objective not in OBJECTIVES:
-        raise TrainingError(f"objective {objective!r} is not one of {', '.join(OBJECTIVES)}")
-    where = batches.chosen_device(device)
-    size_px = int(shards.notes["size_px"])
-    crop = crop or size_px * 3 // 4
-    if crop > size_px:
-        raise TrainingError(f"crop {crop} is larger than the places of {size_px} pixels; choose at most {size_px}")
-    patch = patch_for(crop)
-    module = OBJECTIVES[objective](
-        encoder,
-        projection_dim=projection_dim,
-        temperature=temperature,
-        patch=patch,
-        seed=seed,
-        channels=batches.channels_of(shards.members.values()),
-    ).to(where)
-    model = cast(Objective, module)
-    sensors = list(model.encoders)
-    normalisations = [batches.normalisation(shards.notes, shards.members, sensor) for sensor in sensors]
-    order = batches.looks(shards, sensors, "train")
-    used_batch_size = fitting_batch_size(len(order), batch_size)
-    steps_per_epoch = len(order) // used_batch_size
-    steps = epochs * steps_per_epoch
-    optimizer = torch.optim.AdamW(parameter_groups(module, weight_decay), lr=learning_rate)
-    options = {
-        "objective": objective,
-        "encoder": encoder,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "crop": crop,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "warmup": warmup,
-        "temperature": temperature,
-        "projection_dim": projection_dim,
-        "seed": seed,
-        "shards": str(shards.notes.get("fingerprint", "")),
+    built = build(shards, options)
+    module = synchronised(built.module.to(device), device)
+    model, setup, method = built.objective, built.setup, built.method
+    loader, batch_size = loader_of(shards, built, options, ranks, device, samples)
+    steps_per_epoch = len(loader) // options.accumulate
+    steps = options.epochs * steps_per_epoch
+    optimizer = build_optimizer(
+        method.optimizer,
+        module,
+        learning_rate=method.peak(batch_size),
+        weight_decay=method.weight_decay,
+        momentum=method.sgd_momentum,
+        betas=method.betas,
+    )
+    stored = {name: value for name, value in asdict(options).items() if name not in RUN_ONLY} | {
+        "shards": str(shards.notes.get("fingerprint", ""))
     }
 
     # Resume
-    if not resume:
-        remove_folder(run_dir)
-    for folder in (run_dir, run_dir / "checkpoints", run_dir / EXPORTED_NAME):
-        remove_temporaries(folder)
-    start = _resume(run_dir, module, optimizer, options, steps_per_epoch, where)
-    metrics_path = run_dir / METRICS_NAME
-    kept = _kept_metrics(metrics_path, start * steps_per_epoch)
-    write_text(metrics_path, "".join(kept))
-    lines = kept[-steps_per_epoch:]
+    if ranks.first:
+        if not resume:
+            remove_folder(run_dir)
+        for folder in (run_dir, run_dir / "checkpoints", run_dir / EXPORTED_NAME):
+            remove_temporaries(folder)
+    wait_for_all()
+    start = _resume(run_dir / CHECKPOINT_NAME, module, optimizer, loader, stored, steps, device)
 
     # Step, log, save
-    with progress("pretraining", total=steps) as task:
-        task.advance(start * steps_per_epoch)
+    if options.compile:
+        for encoder in model.encoders.values():
+            encoder.compile()
+    parallel: nn.Module = module
+    if ranks.world > 1:
+        parallel = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def learn(batch: Batch, random: torch.Generator, *, together: bool) -> dict[str, Tensor]:
+        """Forward and backward pass over one part of a step; its terms. together: bring the gradients together."""
+        views = model.views(batch, Draws(random, len(batch) * ranks.world, ranks.rows(len(batch))))
+        with nullcontext() if together or ranks.world == 1 else cast(Any, parallel).no_sync():
+            with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(options.precision, device)):
+                outcome = parallel(views, batch)
+            (outcome.terms["loss"] / options.accumulate).backward()
+        return {name: value.detach() for name, value in outcome.terms.items()}
+
+    with (
+        _log_of(run_dir, start, steps_per_epoch, options, ranks) as metrics,
+        progress("pretraining", total=steps) as task,
+        _asked_to_stop() as asked,
+    ):
+
+        def save() -> None:
+            if metrics is not None:
+                metrics.sync()
+                state = module.state_dict(), optimizer.state_dict()
+                last = Checkpoint(
+                    options=stored, step=step, loader=loader.state_dict(), model=state[0], optimizer=state[1]
+                )
+                save_checkpoint(run_dir / CHECKPOINT_NAME, last)
+            wait_for_all()
+
+        task.advance(start)
         module.train()
-        for epoch in range(start, epochs):
-            lines = []
-            epoch_order = batches.shuffled(order, seed=seed, epoch=epoch)
-            source = batches.read(shards, epoch_order, normalisations, used_batch_size, device=where, drop_last=True)
-            for position, (batch, waited_s, began_s) in enumerate(_timed(source)):
-                step = epoch * steps_per_epoch + position
-                rate = learning_rate_at(step, steps, peak=learning_rate, warmup=warmup)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                pair = model.views(batch, crop=crop, generator=views.generator(seed, epoch, position))
-                with torch.autocast(where.type, dtype=torch.bfloat16, enabled=where.type == "cuda"):
-                    terms = module(pair, batch.places)
-                values = finite_values(terms, step)
+        numbers, step, stop = Numbers(metrics, task, module), start, False
+        for epoch in range(start // steps_per_epoch, options.epochs):
+            waiting = _timed(loader)
+            for _ in range(steps_per_epoch - step % steps_per_epoch):
+                schedule(optimizer, method, step, steps, batch_size)
+                _seed_own(options.seed, step, ranks)
+                _hook(model, "begin_step", step / steps)
                 optimizer.zero_grad(set_to_none=True)
-                terms["loss"].backward()
+                terms, waited_s = [], 0.0
+                for part in range(options.accumulate):
+                    batch, seconds = next(waiting)
+                    waited_s += seconds
+                    random = generator(options.seed, epoch, step, part)
+                    terms.append(learn(batch, random, together=part + 1 == options.accumulate))
+                _hook(model, "adjust_gradients", epoch)
+                norm = clipped(module, method.clip)
+                stop = numbers.take(
+                    terms,
+                    norm,
+                    batch,
+                    stop=asked.is_set(),
+                    n_images=batch_size * loader.n_looks,
+                    waited_s=waited_s,
+                    line={"step": step, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]},
+                )
                 optimizer.step()
-                took_s = time.perf_counter() - began_s
-                lines.append(
-                    _line(
-                        {"step": step, "epoch": epoch, **values, "lr": rate},
-                        images_per_s=len(batch) / took_s,
-                        loader_wait_share=waited_s / took_s,
-                    )
-                )
-                _append(metrics_path, lines[-1])
-                task.advance(1, note=f"loss {values['loss']:.3f}")
-            _warn_of_collapse(lines[-1], epoch)
-            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs:
-                _sync(metrics_path)
-                save_checkpoint(
-                    run_dir / CHECKPOINT_NAME,
-                    Checkpoint(
-                        options=options,
-                        epoch=epoch + 1,
-                        step=(epoch + 1) * steps_per_epoch,
-                        model=module.state_dict(),
-                        optimizer=optimizer.state_dict(),
-                    ),
-                )
+                _hook(model, "end_step", step / steps)
+                step += 1
+                if stop and step % steps_per_epoch:
+                    numbers.flush()
+                    save()
+                    _raise_again(asked)
+            waiting.close()
+            loader.set_epoch(epoch + 1)
+            stop = numbers.flush(**_hook(model, "end_epoch")) or stop
+            if metrics is not None and (warning := collapse(step - 1, metrics.recent[-1])):
+                _LOG.warning("%s", warning)
+            if stop or (epoch + 1) % options.checkpoint_every == 0 or epoch + 1 == options.epochs:
+                save()
+            if stop:
+                _raise_again(asked)
+        means = {} if metrics is None else {name: mean(metrics.recent, name) for name in metrics.recent[-1]}
 
     # Export
-    exported = []
-    for normalisation in normalisations:
-        sensor = normalisation.sensor
-        info = EncoderInfo(
-            encoder=encoder, patch=patch, normalisation=normalisation, objective=objective, epochs=epochs
-        )
-        exported.append(run_dir / EXPORTED_NAME / f"{sensor}.safetensors")
-        export_encoder(exported[-1], model.encoders[sensor], info)
-    last = [json.loads(line) for line in lines]
+    exported = export(run_dir, built, options, shards) if ranks.first else ()
+    wait_for_all()
     return TrainingResult(
         run_dir=run_dir,
-        trained=start < epochs,
-        epochs=epochs,
+        trained=start < steps,
+        epochs=options.epochs,
         steps=steps,
-        looks=len(order),
-        batch_size=used_batch_size,
-        crop=crop,
-        device=where.type,
-        loss=_mean(last, "loss"),
-        spread=_mean(last, "spread"),
-        top1=_mean(last, "top1"),
-        images_per_s=len(last) / math.fsum(1 / line["images_per_s"] for line in last) if last else math.nan,
-        exported=tuple(exported),
+        items=loader.source.n_items,
+        batch_size=batch_size,
+        world=ranks.world,
+        crop=setup.views.crop,
+        device=device.type,
+        terms=means,
+        exported=exported,
     )
 
 
-def learning_rate_at(step: int, steps: int, *, peak: float, warmup: float) -> float:
-    """Learning rate of a step (from 0): linear rise to `peak` over the first `warmup` share, then half a cosine to 0.
+def loader_of(
+    shards: Shards,
+    built: Built,
+    options: TrainingOptions,
+    ranks: Ranks,
+    device: torch.device,
+    samples: int | None = None,
+) -> tuple[Loader, int]:
+    """The batches of this process, and how many items those of all processes in a step have.
 
-    The rise ends at `peak` in its last step; the last step of all lies just above 0 (Loshchilov and Hutter 2017).
+    The batch is lowered where there are fewer items, which is logged. samples: train on the first so many alone.
+    Raises TrainingError where a batch does not split into as many parts as asked for, or less than 2 items are there.
     """
-    rising = round(warmup * steps)
-    if step < rising:
-        return peak * ((step + 1) / rising)
-    return peak * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+    parts = ranks.world * options.accumulate
+    if options.batch_size % parts:
+        raise TrainingError(
+            f"batch size {options.batch_size} does not split over {ranks.world} processes × {options.accumulate} "
+            f"accumulated parts; take a multiple of {parts}"
+        )
+
+    def loader(batch_size: int) -> Loader:
+        return Loader(
+            shards,
+            built.normalisations,
+            built.objective.looks,
+            batch_size // parts,
+            seed=options.seed,
+            ranks=ranks,
+            device=device,
+            spread_over=batch_size if options.far_negatives else 0,
+            samples=samples,
+        )
+
+    n_items = batches.n_items(shards, built.normalisations, built.objective.looks, samples=samples)
+    batch_size = min(options.batch_size, n_items // parts * parts)
+    if batch_size < max(2, parts):
+        raise TrainingError(
+            f"{n_items} {'looks' if built.objective.looks.kind == 'each' else 'places'} to train on, at least "
+            f"{max(2, parts)} are needed; sample more places"
+        )
+    if batch_size < options.batch_size:
+        _LOG.warning("batch size lowered from %d to %d, as there are %d items", options.batch_size, batch_size, n_items)
+    return loader(batch_size), batch_size
 
 
-def patch_for(crop: int) -> int:
-    """Side of a ViT's patches for a training crop, pixels: 16, and 8 for crops below 128 pixels."""
-    return 16 if crop >= 128 else 8
+def schedule(optimizer: torch.optim.Optimizer, method: Published, step: int, steps: int, batch_size: int) -> None:
+    """Set the learning rate and the weight decay of a step."""
+    rate = learning_rate_at(
+        step,
+        steps,
+        peak=method.peak(batch_size),
+        warmup_steps=round(method.warmup * steps),
+        schedule=method.schedule,
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        if method.weight_decay_end is not None and group["is_weight"]:
+            group["weight_decay"] = weight_decay_at(step / steps, method.weight_decay, method.weight_decay_end)
 
 
-def fitting_batch_size(n_looks: int, batch_size: int) -> int:
-    """The batch size, lowered to the number of looks where there are fewer (and logged); TrainingError below 2."""
-    if n_looks < 2:
-        raise TrainingError(f"{n_looks} looks to train on, at least 2 are needed; sample more places")
-    if n_looks < batch_size:
-        _LOG.warning("batch size lowered from %d to the %d looks there are", batch_size, n_looks)
-    return min(n_looks, batch_size)
+def clipped(module: nn.Module, largest: float) -> Tensor:
+    """The norm of the whole gradient, which is scaled down to `largest` where that is above 0 and below the norm."""
+    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    if largest > 0:
+        return nn.utils.clip_grad_norm_(parameters, largest)
+    return nn.utils.get_total_norm([cast(Tensor, parameter.grad) for parameter in parameters])
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights that decay, and biases and norms (one axis or none) that do not."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether encoders and heads compute in bfloat16: where asked for, and on a GPU unless asked not to."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
-def finite_values(terms: dict[str, torch.Tensor], step: int) -> dict[str, float]:
-    """The terms as numbers; TrainingError names the step and the term where one is not finite."""
-    names = list(terms)
-    # One transfer for all of them: each would wait for the GPU.
-    values = torch.stack([terms[name].detach().float() for name in names]).tolist()
-    for name, value in zip(names, values, strict=True):
-        if not math.isfinite(value):
-            raise TrainingError(f"step {step}: term {name!r} is {value}; lower the learning rate, or check the shards")
-    return dict(zip(names, values, strict=True))
+def export(run_dir: Path, built: Built, options: TrainingOptions, shards: Shards) -> tuple[Path, ...]:
+    """Write every encoder with what it needs to be used; their paths."""
+    by_sensor = {entry.sensor: entry for entry in built.normalisations}
+    paths = []
+    for branch, encoder in built.objective.encoders.items():
+        info = EncoderInfo(
+            encoder=options.encoder,
+            patch=built.setup.patch,
+            embed=built.setup.embed,
+            normalisations=tuple(by_sensor[sensor] for sensor in branch.split("+")),
+            objective=options.objective,
+            epochs=options.epochs,
+            samples=int((shards.facts.split == "train").sum()),
+            crop=built.setup.views.crop,
+            pixel_m=shards.notes.get("pixel_m"),
+            years=tuple(shards.notes.get("years", ())),
+        )
+        paths.append(run_dir / EXPORTED_NAME / f"{branch}.safetensors")
+        export_encoder(paths[-1], encoder, info)
+    return tuple(paths)
+
+
+def _log_of(
+    run_dir: Path, start: int, steps_per_epoch: int, options: TrainingOptions, ranks: Ranks
+) -> AbstractContextManager[Metrics | None]:
+    """The log of the run, in the first process only."""
+    if not ranks.first:
+        return nullcontext()
+    return Metrics(run_dir, start, tensorboard=options.tensorboard, keep=steps_per_epoch)
 
 
 def _resume(
-    run_dir: Path,
+    path: Path,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    options: dict[str, Any],
-    steps_per_epoch: int,
+    loader: Loader,
+    options: Mapping[str, Any],
+    steps: int,
     device: torch.device,
 ) -> int:
-    """Epochs done, after loading the last checkpoint into module and optimizer where there is one."""
-    path = run_dir / CHECKPOINT_NAME
+    """Steps done, after loading the last checkpoint into module, optimizer and loader where there is one."""
     if not path.is_file():
         return 0
     checkpoint = load_checkpoint(path, device)
+    run_dir = path.parents[1]
     changed = [name for name, value in options.items() if checkpoint.options.get(name) != value]
     if changed:
         differences = ", ".join(f"{name} {checkpoint.options.get(name)!r}, now {options[name]!r}" for name in changed)
@@ -297,73 +375,74 @@ def _resume(
     try:
         module.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
-        fits = 0 <= checkpoint.epoch <= options["epochs"] and checkpoint.step == checkpoint.epoch * steps_per_epoch
-    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError):
+        loader.load_state_dict(checkpoint.loader)
+        fits = 0 <= checkpoint.step <= steps
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, ShardError):
         fits = False
     if not fits:
         raise TrainingError(f"{path}: does not fit this model or these shards; use --fresh or another --run")
-    if checkpoint.epoch < options["epochs"]:
-        _LOG.info("resuming %s after epoch %d of %d", run_dir, checkpoint.epoch, options["epochs"])
-    return checkpoint.epoch
+    if checkpoint.step < steps:
+        _LOG.info("resuming %s after step %d of %d", run_dir, checkpoint.step, steps)
+    return checkpoint.step
 
 
-def _timed(source: Iterable[Batch]) -> Iterator[tuple[Batch, float, float]]:
-    """Each batch with the seconds waited for it and the clock when the wait began."""
+def _hook(model: object, name: str, *arguments: float) -> dict[str, float]:
+    """What a method of the objective answers with that not every objective has."""
+    method = getattr(model, name, None)
+    return (method(*arguments) if method is not None else None) or {}
+
+
+def _timed(source: Loader) -> Generator[tuple[Batch, float], None, None]:
+    """Each batch with the seconds waited for it."""
     iterator = iter(source)
     while True:
         began_s = time.perf_counter()
         batch = next(iterator, None)
         if batch is None:
             return
-        yield batch, time.perf_counter() - began_s, began_s
+        yield batch, time.perf_counter() - began_s
 
 
-def _line(values: dict[str, Any], **clock: float) -> str:
-    return json.dumps(values | {name: round(value, 4) for name, value in clock.items()}) + "\n"
+@contextmanager
+def _own_generators(device: torch.device) -> Iterator[None]:
+    """torch's own generators are as before afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
-def _append(path: Path, line: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line)
-    except OSError as error:
-        raise storage_error(path, error) from error
+def _seed_own(seed: int, step: int, ranks: Ranks) -> None:
+    """Set torch's own generators, which a user's objective may draw from, for a step."""
+    torch.manual_seed(generator(seed, step, ranks.rank, OWN_GENERATOR).initial_seed())
 
 
-def _sync(path: Path) -> None:
-    """Bring the metrics onto the disk, so that no crash leaves a checkpoint that is ahead of them."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+@contextmanager
+def _asked_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM or Ctrl-C sets inside, so that a run can save first; a second Ctrl-C acts at once.
 
-
-def _kept_metrics(path: Path, steps: int) -> list[str]:
-    """The lines of the first `steps` steps; what a stopped run wrote after its checkpoint is dropped.
-
-    A line cut short by a crash is dropped too. TrainingError where lines before the checkpoint are missing.
+    Outside the main thread, which alone gets signals, it is never set.
     """
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    kept: list[str] = []
-    for line in text.splitlines(keepends=True)[:steps]:
-        try:
-            whole = json.loads(line)["step"] == len(kept)
-        except (ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            break
-        kept.append(line)
-    if len(kept) < steps:
-        raise TrainingError(
-            f"{path}: holds {len(kept)} of the checkpoint's {steps} steps; use --fresh or another --run"
-        )
-    return kept
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        asked.number = number  # type: ignore[attr-defined]
+        asked.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _mean(lines: list[dict[str, Any]], name: str) -> float:
-    values = [float(line[name]) for line in lines if name in line]
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-def _warn_of_collapse(line: str, epoch: int) -> None:
-    spread = json.loads(line).get("spread", 1.0)
-    if spread < COLLAPSED:
-        _LOG.warning("epoch %d: embeddings have collapsed (spread %.4f, 1 is full)", epoch, spread)
+def _raise_again(asked: threading.Event) -> None:
+    """Let the signal do what it would have done; where another process got it, as Ctrl-C does."""
+    if asked.is_set():
+        signal.raise_signal(asked.number)  # type: ignore[attr-defined]
+    raise KeyboardInterrupt

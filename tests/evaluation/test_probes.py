@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from geossl_data.evaluation.probes import (
     linear_predictions,
     linear_probe,
 )
-from geossl_data.pretrain import batches
 from geossl_data.pretrain.encoders import build_encoder
-from geossl_data.pretrain.loop import train
+from geossl_data.pretrain.export import EncoderInfo, export_encoder, load_encoder
+from geossl_data.pretrain.normalisation import normalisation
 
 
 def test_votes_worked_by_hand() -> None:
@@ -113,27 +114,67 @@ def shards(toy: Any) -> Any:
     return toy.ToyShards({"train": 24, "val": 5, "test": 9}, n_looks=2, size=24)
 
 
+def export(shards: Any, run: Path, *branches: str, encoder: str = "tiny", embed: str = "plain") -> Path:
+    """A run with an encoder of other weights than the random ones for each branch."""
+    for branch in branches:
+        sensors = branch.split("+")
+        info = EncoderInfo(
+            encoder=encoder,
+            patch=8,
+            embed=embed,
+            normalisations=tuple(normalisation(shards.notes, shards.members, sensor) for sensor in sensors),
+            objective="simclr",
+            epochs=1,
+        )
+        module = build_encoder(encoder, info.bands, seed=7, patch=8, embed=embed)
+        export_encoder(run / "exported" / f"{branch}.safetensors", module, info)
+    return run
+
+
 @pytest.fixture(scope="module")
 def run(shards: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runs") / "default"
-    train(shards, path, encoder="tiny", epochs=1, batch_size=8, crop=18, projection_dim=8, device="cpu")
-    return path
+    return export(shards, tmp_path_factory.mktemp("runs") / "default", "s1", "s2")
+
+
+@pytest.fixture(scope="module")
+def joint(shards: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(shards, tmp_path_factory.mktemp("runs") / "joint", "s2+s1")
 
 
 def test_features_come_in_the_order_given_whatever_the_batch(shards: Any) -> None:
-    normalisation = batches.normalisation(shards.notes, shards.members, "s2")
+    own = normalisation(shards.notes, shards.members, "s2")
     encoder = build_encoder("tiny", 12, seed=0)
+    eye = probes.Eye(encoder=encoder, normalisations=(own,), shown=("s2",))
     order = [(3, 1), (0, 0), (3, 0), (7, 1), (2, 0)]
-    rows = [probes.features({"x": (encoder, normalisation)}, shards, order, batch_size=size)["x"] for size in (1, 2, 5)]
+    rows = [probes.features({"x": eye}, shards, order, batch_size=size)["x"] for size in (1, 2, 5)]
     assert rows[0].shape == (5, encoder.embedding_dim)
     assert rows[0].dtype == np.float32
     assert np.allclose(rows[0], rows[1], atol=1e-5)
     assert np.allclose(rows[0], rows[2], atol=1e-5)
-    images = normalisation.apply(
-        {name: array[None] for name, array in shards.arrays[7][1].items()}, torch.device("cpu")
-    )
+    images = own.apply({name: array[None] for name, array in shards.arrays[7][1].items()}, torch.device("cpu"))
     with torch.inference_mode():
         assert np.allclose(encoder.eval()(images)[0].numpy(), rows[0][3], atol=1e-5)
+
+
+@pytest.mark.parametrize(("encoder", "embed"), [("tiny", "plain"), ("tiny-vit", "groups")])
+def test_a_joint_encoder_sees_all_its_sensors_or_some(shards: Any, tmp_path: Path, encoder: str, embed: str) -> None:
+    run = export(shards, tmp_path, "s2+s1", encoder=encoder, embed=embed)
+    module, info = load_encoder(run / "exported" / "s2+s1.safetensors")
+    for shown in (("s1",), ("s2",), ("s2", "s1")):
+        eye = probes.Eye(encoder=module, normalisations=info.normalisations, shown=shown)
+        row = probes.features({"x": eye}, shards, [(2, 1)])["x"][0]
+        look = {name: array[None] for name, array in shards.arrays[2][1].items()}
+        with torch.inference_mode():
+            assert np.allclose(module(*info.images(look, sensors=shown))[0].numpy(), row, atol=1e-5)
+
+
+def test_encoders_that_expect_different_statistics_are_refused(shards: Any) -> None:
+    own = normalisation(shards.notes, shards.members, "s1")
+    other = replace(own, mean=(0.0, 0.0))
+    encoder = build_encoder("tiny", 2, seed=0)
+    eyes = {str(i): probes.Eye(encoder=encoder, normalisations=(n,), shown=("s1",)) for i, n in enumerate((own, other))}
+    with pytest.raises(TrainingError, match="expect different statistics"):
+        probes.features(eyes, shards, [(0, 0)])
 
 
 def test_a_run_is_scored_beside_a_random_encoder(shards: Any, run: Path) -> None:
@@ -157,9 +198,35 @@ def test_scores_repeat(shards: Any, run: Path) -> None:
 
 
 def test_a_run_of_one_sensor_has_one_pair_of_rows(shards: Any, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"objective": "simclr", "encoder": "tiny", "batch_size": 16, "crop": 18}
-    train(shards, tmp_path, **options, epochs=1, device="cpu")
-    assert [row.features for row in evaluate(shards, tmp_path, device="cpu").scores] == ["s2", "s2"]
+    run = export(shards, tmp_path, "s2")
+    assert [row.features for row in evaluate(shards, run, device="cpu").scores] == ["s2", "s2"]
+
+
+def test_a_joint_run_is_scored_with_each_sensor_and_with_both(
+    shards: Any, joint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[dict[str, np.ndarray]] = []
+    features = probes.features
+    monkeypatch.setattr(probes, "features", lambda *args, **kw: taken.append(features(*args, **kw)) or taken[-1])
+    scores = evaluate(shards, joint, k=5, device="cpu")
+    assert [(row.features, row.encoder) for row in scores.scores] == [
+        (features, encoder) for features in ("s1", "s2", "s1+s2") for encoder in ("trained", "random")
+    ]
+    (found,) = taken
+    assert {rows.shape for rows in found.values()} == {(66, 16)}  # both in one embedding, not side by side
+    both = found["trained s1+s2"]
+    predicted = knn_predictions(both[:48], labels(shards, "train"), both[48:], k=5)
+    assert scores.scores[4].knn == accuracy(predicted, labels(shards, "test"))
+
+
+def labels(shards: Any, split: str) -> np.ndarray:
+    return np.array([label for entry in shards.entries if entry.split == split for label in entry.labels])
+
+
+def test_two_encoders_of_one_sensor_are_refused(shards: Any, tmp_path: Path) -> None:
+    run = export(shards, tmp_path, "s2", "s2+s1")
+    with pytest.raises(TrainingError, match="holds 2 encoders of s2, expected one; use --fresh"):
+        evaluate(shards, run, device="cpu")
 
 
 def test_val_judges_where_there_is_no_test_split(toy: Any, run: Path) -> None:

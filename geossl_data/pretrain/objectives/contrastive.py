@@ -1,192 +1,158 @@
-"""Contrastive objectives: two views of one look agree, views of other places do not.
+"""Contrastive objectives within a batch: two views of one place agree, views of other places do not.
 
-The losses are pure functions of embeddings. The objectives own the encoders and projection heads, make their views and
-answer with named terms. Losses are computed in float32 even where the encoders ran in bfloat16.
+The losses are pure functions of embeddings, in float32 or wider even where the encoders ran in bfloat16. They compare
+the batches of all processes with each other.
 """
 
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from geossl_data.errors import TrainingError
-from geossl_data.pretrain.batches import SENTINEL_CHANNELS, Batch
-from geossl_data.pretrain.encoders import Encoder, build_encoder, initialised
-from geossl_data.pretrain.views import Views, jitter, native_crops, resized_crops
+from geossl_data.pretrain import views as views_of
+from geossl_data.pretrain.batches import Batch
+from geossl_data.pretrain.distributed import gather
+from geossl_data.pretrain.looks import pair_plan
+from geossl_data.pretrain.objectives.negatives import ground_of, no_negatives
+from geossl_data.pretrain.objectives.parts import Backbones, exact, heads, spread, top1
+from geossl_data.pretrain.objectives.setup import Outcome, Setup
+from geossl_data.pretrain.views import Draws, View
+
+Loss = Callable[..., Tensor]
+"""(a, b, *, temperature, left_out) → scalar, of aligned embeddings (n, d)."""
 
 
-def _exact(x: Tensor) -> Tensor:
-    """At least float32: bfloat16 embeddings are widened, float64 ones (in tests) stay."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _other_looks(places: Tensor | None, n: int, device: torch.device) -> Tensor:
-    """(n, n) bool, True where row and column are different looks of the same place."""
-    if places is None:
-        return torch.zeros(n, n, dtype=torch.bool, device=device)
-    same = places[:, None] == places[None, :]
-    return same & ~torch.eye(n, dtype=torch.bool, device=device)
-
-
-def info_nce(a: Tensor, b: Tensor, *, temperature: float, places: Tensor | None = None) -> Tensor:
+def info_nce(a: Tensor, b: Tensor, *, temperature: float, left_out: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE of two aligned batches of embeddings, shape (n, d) each; natural-log units.
 
     −log of the softmax share of the own partner, over cosines / temperature, mean of both directions (Radford et al.
-    2021, figure 3). places: shape (n,); different looks of one place are left out of each other's denominator, since
-    they are no negatives. Equals ln n for identical embeddings without `places`.
+    2021, figure 3). left_out: (n, n) bool, True where row i of `a` and row j of `b` are no negatives of each other; the
+    partner always counts. Equals ln n for identical embeddings when nothing is left out.
     """
-    logits = normalize(_exact(a)) @ normalize(_exact(b)).T / temperature  # (n, n)
-    logits = logits.masked_fill(_other_looks(places, len(a), a.device), -torch.inf)
+    logits = normalize(exact(a)) @ normalize(exact(b)).T / temperature  # (n, n)
+    if left_out is not None:
+        logits = logits.masked_fill(_but_partners(left_out), -torch.inf)
     target = torch.arange(len(a), device=a.device)
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
 
-def nt_xent(a: Tensor, b: Tensor, *, temperature: float, places: Tensor | None = None) -> Tensor:
+def nt_xent(a: Tensor, b: Tensor, *, temperature: float, left_out: Tensor | None = None) -> Tensor:
     """NT-Xent of two aligned batches of embeddings, shape (n, d) each; natural-log units.
 
-    Each of the 2n embeddings against all others but itself, mean over 2n (Chen et al. 2020, equation 1). places: as
-    in `info_nce`. Equals ln(2n − 1) for identical embeddings without `places`.
+    Each of the 2n embeddings against all others but itself, mean over 2n (Chen et al. 2020, equation 1). left_out:
+    (n, n) bool, True where places i and j are no negatives of each other, in either view; the partner always counts.
+    Equals ln(2n − 1) for identical embeddings when nothing is left out.
     """
     n = len(a)
-    z = normalize(torch.cat([_exact(a), _exact(b)]))  # (2n, d)
+    z = normalize(torch.cat([exact(a), exact(b)]))  # (2n, d)
     logits = z @ z.T / temperature  # (2n, 2n)
-    left_out = _other_looks(places, n, a.device).repeat(2, 2) | torch.eye(2 * n, dtype=torch.bool, device=a.device)
+    hidden = torch.eye(2 * n, dtype=torch.bool, device=a.device)
+    if left_out is not None:
+        hidden = hidden | _but_partners(left_out).repeat(2, 2)
     target = torch.arange(2 * n, device=a.device).roll(n)
-    return cross_entropy(logits.masked_fill(left_out, -torch.inf), target)
+    return cross_entropy(logits.masked_fill(hidden, -torch.inf), target)
 
 
-@torch.no_grad()
-def spread(embeddings: Tensor) -> Tensor:
-    """How far unit embeddings (n, d) lie apart: mean over d of their standard deviation × √d.
-
-    1 where directions are uniform, 0 where all are equal (collapse).
-    """
-    unit = normalize(_exact(embeddings))
-    return unit.std(dim=0, correction=0).mean() * float(unit.shape[1] ** 0.5)
+def _but_partners(left_out: Tensor) -> Tensor:
+    """The same mask (n, n) without its diagonal."""
+    return left_out & ~torch.eye(len(left_out), dtype=torch.bool, device=left_out.device)
 
 
-@torch.no_grad()
-def top1(a: Tensor, b: Tensor, places: Tensor | None = None) -> Tensor:
-    """Share of rows of `a` (n, d) whose most similar row of `b` is their own partner; other looks do not count."""
-    logits = normalize(_exact(a)) @ normalize(_exact(b)).T
-    logits = logits.masked_fill(_other_looks(places, len(a), a.device), -torch.inf)
-    return (logits.argmax(dim=1) == torch.arange(len(a), device=a.device)).float().mean()
+def by_branch(modules: nn.ModuleDict, branches: Sequence[str], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Each input (B, d) through the module of its branch; those of one branch in one pass, as batch norm sees them."""
+    found: dict[int, Tensor] = {}
+    for branch in dict.fromkeys(branches):
+        rows = [i for i, name in enumerate(branches) if name == branch]
+        out = modules[branch](torch.cat([inputs[i] for i in rows]))
+        found |= dict(zip(rows, out.split([len(inputs[i]) for i in rows]), strict=True))
+    return [found[i] for i in range(len(inputs))]
 
 
-def projection_head(width: int, out: int, generator: torch.Generator) -> nn.Module:
-    """Linear, batch norm, ReLU, Linear: (B, width) → (B, out). Thrown away after training (Chen et al. 2020, 4.2)."""
-    with torch.device("meta"):
-        head = nn.Sequential(
-            nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(inplace=True), nn.Linear(width, out)
-        )
-    return initialised(head, generator)
+HEAD_SEED = 1_000
+"""Added to the seed of a run for heads, whose weights would otherwise repeat those of encoders."""
 
 
-def _terms(loss: Callable[..., Tensor], a: Tensor, b: Tensor, places: Tensor, temperature: float) -> dict[str, Tensor]:
-    with torch.autocast(a.device.type, enabled=False):
-        return {
-            "loss": loss(a, b, temperature=temperature, places=places),
-            "spread": spread(torch.cat([a, b])),
-            "top1": top1(a, b, places),
-        }
+class Projected(nn.Module):
+    """Encoders, each with a projection head: views → embeddings that a loss compares, before they are normalised.
 
-
-class InfoNCE(nn.Module):
-    """One encoder for each sensor; the Sentinel-1 and the Sentinel-2 image of one look agree.
-
-    Both see the same window at native resolution, flipped and turned alike; the change of sensor is the augmentation
-    (Jain et al. 2022).
+    layers: linear layers of the head, `setup.hidden_dim` wide inside, or as the encoder's embedding where that is 0.
     """
 
-    sensors: tuple[str, ...] = ("s2", "s1")
-
     def __init__(
-        self,
-        encoder: str,
-        *,
-        projection_dim: int,
-        temperature: float,
-        patch: int,
-        seed: int,
-        channels: Mapping[str, int] = SENTINEL_CHANNELS,
+        self, backbones: Backbones, setup: Setup, layers: int, *, norm: bool = True, last_norm: bool = False
     ) -> None:
         super().__init__()
-        self.temperature = temperature
-        self.encoders = _encoders(self.sensors, encoder, channels, patch, seed)
-        self.heads = _heads(self.encoders, projection_dim, seed)
+        self.backbones = backbones
+        width = self.backbones.embedding_dim
+        widths = (width, *[setup.inside(width)] * (layers - 1), setup.projection_dim)
+        self.heads = heads(self.backbones.branches, widths, setup.seed + HEAD_SEED, norm=norm, last_norm=last_norm)
 
-    def views(self, batch: Batch, *, crop: int, generator: torch.Generator) -> Views:
-        s2, s1 = (batch.images[sensor] for sensor in self.sensors)
-        height, width = s2.shape[-2:]
-        window = native_crops(len(batch), height, width, crop, generator)
-        return window.apply(s2), window.apply(s1)
+    @property
+    def encoders(self) -> nn.ModuleDict:
+        """Branch → encoder."""
+        return self.backbones.encoders
 
-    def forward(self, views: Views, places: Tensor) -> dict[str, Tensor]:
-        a, b = (
-            self.heads[sensor](self.encoders[sensor](view)) for sensor, view in zip(self.sensors, views, strict=True)
-        )
-        return _terms(info_nce, a, b, places, self.temperature)
+    def branches_of(self, views: Sequence[View]) -> list[str]:
+        """Names of the encoders that see the views."""
+        return [self.backbones.branch_of(view) for view in views]
+
+    def forward(self, views: Sequence[View]) -> list[Tensor]:
+        """Embeddings of each view, (B, projection_dim); views of one branch go through it together."""
+        return by_branch(self.heads, self.branches_of(views), self.backbones.together(list(views)))
 
 
-class SimCLR(nn.Module):
-    """One encoder on Sentinel-2; two views of one look, cropped, resized, turned and re-lit apart, agree."""
+class _PairContrast(nn.Module):
+    """Two views of each place, compared by a loss among the views of the batch."""
 
-    sensors: tuple[str, ...] = ("s2",)
-    scale = (0.35, 1.0)
-    gain = 0.1
-    offset = 0.1
-
-    def __init__(
-        self,
-        encoder: str,
-        *,
-        projection_dim: int,
-        temperature: float,
-        patch: int,
-        seed: int,
-        channels: Mapping[str, int] = SENTINEL_CHANNELS,
-    ) -> None:
+    def __init__(self, setup: Setup, name: str, loss: Loss, *, norm: bool) -> None:
         super().__init__()
-        self.temperature = temperature
-        self.encoders = _encoders(self.sensors, encoder, channels, patch, seed)
-        self.heads = _heads(self.encoders, projection_dim, seed)
+        setup.check_pairs(name)
+        self.setup = setup
+        self.loss = loss
+        self.looks = pair_plan(setup.views.kinds)
+        self.network = Projected(Backbones(setup), setup, 2, norm=norm)
 
-    def views(self, batch: Batch, *, crop: int, generator: torch.Generator) -> Views:
-        images = batch.images[self.sensors[0]]
-        height, width = images.shape[-2:]
+    @property
+    def encoders(self) -> nn.ModuleDict:
+        """Branch → encoder."""
+        return self.network.encoders
 
-        def view() -> Tensor:
-            window = resized_crops(len(batch), height, width, crop, generator, scale=self.scale)
-            return jitter(window.apply(images), generator, gain=self.gain, offset=self.offset)
+    def views(self, batch: Batch, draws: Draws) -> tuple[View, View]:
+        """The two views that have to agree."""
+        return views_of.pair(batch, self.setup.views, self.setup.sensors, draws)
 
-        return view(), view()
-
-    def forward(self, views: Views, places: Tensor) -> dict[str, Tensor]:
-        sensor = self.sensors[0]
-        # One pass over both views: batch norm then sees them as one distribution.
-        a, b = self.heads[sensor](self.encoders[sensor](torch.cat(views))).chunk(2)
-        return _terms(nt_xent, a, b, places, self.temperature)
-
-
-def _encoders(sensors: tuple[str, ...], name: str, channels: Mapping[str, int], patch: int, seed: int) -> nn.ModuleDict:
-    lacking = [sensor for sensor in sensors if sensor not in channels]
-    if lacking:
-        raise TrainingError(f"these shards hold no sensor {lacking[0]}, only {', '.join(sorted(channels)) or 'none'}")
-    return nn.ModuleDict(
-        {
-            sensor: build_encoder(name, channels[sensor], seed=seed + position, patch=patch)
-            for position, sensor in enumerate(sensors)
-        }
-    )
+    def forward(self, views: tuple[View, View], batch: Batch) -> Outcome:
+        """Terms `loss`, `spread` and `top1`."""
+        a, b = self.network(views)
+        with torch.autocast(a.device.type, enabled=False):
+            every_a, every_b = gather(a), gather(b)
+            ground = ground_of(batch).gathered()
+            left_out = no_negatives(ground, ground, km=self.setup.negatives_km)
+            terms = {
+                "loss": self.loss(every_a, every_b, temperature=self.setup.temperature, left_out=left_out),
+                "spread": spread(torch.cat([every_a, every_b])),
+                "top1": top1(every_a, every_b, left_out),
+            }
+        return Outcome(terms=terms, embeddings=(a, b) if self.setup.crosses else (a,))
 
 
-def _heads(encoders: nn.ModuleDict, projection_dim: int, seed: int) -> nn.ModuleDict:
-    generator = torch.Generator().manual_seed(seed + len(encoders))
-    return nn.ModuleDict(
-        {
-            sensor: projection_head(cast(Encoder, encoder).embedding_dim, projection_dim, generator)
-            for sensor, encoder in encoders.items()
-        }
-    )
+class SimCLR(_PairContrast):
+    """Two views of a place agree among all views of the batch (Chen et al. 2020).
+
+    With views of two sensors this is Dual-SimCLR: images of other places by the same sensor are negatives too.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup, "simclr", nt_xent, norm=True)
+
+
+class InfoNCE(_PairContrast):
+    """Two views of a place, as a rule its images by two sensors, find each other among the places of the batch.
+
+    One encoder for each sensor, or one for both (`joint`). Both sensors see the same window, flipped and turned alike;
+    the change of sensor is the augmentation (Jain et al. 2022, with the loss of Radford et al. 2021).
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup, "infonce", info_nce, norm=True)

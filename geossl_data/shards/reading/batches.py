@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,27 @@ from geossl_data.errors import ShardError
 from geossl_data.shards.reading.buffers import Allocate, Buffers, plain_memory
 from geossl_data.shards.reading.files import Files
 from geossl_data.shards.reading.index import Index
-from geossl_data.shards.reading.order import IntArray, Shuffle, Steps, drawn_looks, shuffled
+from geossl_data.shards.reading.order import IntArray, Permutation, Shuffle, Steps, drawn_looks, shuffled
 
 Array = NDArray[Any]
 Batch = dict[str, Array]
 """Member name → stored numbers, (B, bands, rows, columns), or (B, looks, bands, rows, columns) where an item is a place
 with several looks; `index` → sample of each row, (B,), int64; `look` → its looks, (B,) or (B, looks), int64."""
 Looks = int | Literal["each", "all"]
-Items = Sequence[tuple[int, int]] | IntArray
+
+
+class Drawn(Protocol):
+    """Samples, and a rule that draws looks of them."""
+
+    rows: IntArray
+    """The samples, shape (n,)."""
+
+    def draw(self, seed: int, epoch: int) -> IntArray:
+        """The looks of each in an epoch, shape (n, k)."""
+        ...
+
+
+Items = Sequence[tuple[int, int]] | IntArray | Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,8 @@ class Chosen:
     """Looks of an item."""
     flat: bool = True
     """Whether an item is one look, so that batches have no axis of looks."""
+    drawn: Drawn | None = None
+    """The rule that draws the looks, where it is not ours."""
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -45,6 +60,8 @@ class Chosen:
         """The looks of all items in an epoch, by item number; shape (items, k)."""
         if self.looks is not None:
             return self.looks[items]
+        if self.drawn is not None:
+            return self.drawn.draw(seed, epoch)[items]
         assert self.eligible is not None
         return drawn_looks(self.eligible, self.k, seed=seed, epoch=epoch)[items]
 
@@ -60,6 +77,9 @@ def items_of(
     """The items of an epoch whose looks have all the named members; see `Shards.batches`."""
     columns = [list(known).index(name) for name in names]
     whole: NDArray[np.bool_] = np.all(index.member_file[:, columns] >= 0, axis=1)
+    if items is not None and hasattr(items, "draw"):
+        rule = cast(Drawn, items)
+        return Chosen(rule.rows, None, k=rule.draw(0, 0).shape[1], flat=False, drawn=rule)
     if items is not None:
         pairs = np.asarray(items, dtype=np.int64).reshape(len(items), 2)
         inside = (pairs >= 0).all() and (pairs[:, 0] < len(index)).all()
@@ -116,7 +136,7 @@ class Batches:
         batch_size: int,
         *,
         identity: str = "",
-        shuffle: Shuffle | None = "global",
+        shuffle: Shuffle | Permutation | None = "global",
         window: int = 8,
         seed: int = 0,
         rank: int = 0,
@@ -155,12 +175,22 @@ class Batches:
         """How many items an epoch has, over all ranks."""
         return len(self._items)
 
+    @property
+    def looks_per_item(self) -> int:
+        """How many looks an item has."""
+        return self._items.k
+
     def __len__(self) -> int:
         """Steps of a whole epoch, the same for every rank."""
         return len(self._steps(0))
 
     def _steps(self, base: int) -> Steps:
         return Steps(len(self._items) - base, self._batch_size, self._world, self._drop_last)
+
+    @property
+    def remaining(self) -> int:
+        """Steps that are left of the present epoch."""
+        return len(self._steps(self._base)) - self._step
 
     @property
     def position(self) -> int:
@@ -181,7 +211,7 @@ class Batches:
             "world": self._world,
             "drop_last": self._drop_last,
             "seed": self._seed,
-            "shuffle": self._shuffle,
+            "shuffle": "own" if callable(self._shuffle) else self._shuffle,
             "window": self._window,
             "items": len(self._items),
             "looks": self._items.k if self._items.looks is None else 0,
@@ -207,8 +237,11 @@ class Batches:
 
     def order(self, epoch: int) -> tuple[IntArray, IntArray]:
         """Samples and looks, (n,) and (n, looks), of an epoch's items in their order."""
-        shard = self._files.index.shard[self._items.sample]
-        order = shuffled(shard, self._shuffle, seed=self._seed, epoch=epoch, window=self._window)
+        if callable(self._shuffle):
+            order = self._shuffle(self._seed, epoch)
+        else:
+            shard = self._files.index.shard[self._items.sample]
+            order = shuffled(shard, self._shuffle, seed=self._seed, epoch=epoch, window=self._window)
         return self._items.sample[order], self._items.looks_of(order, seed=self._seed, epoch=epoch)
 
     def __iter__(self) -> Iterator[Batch]:

@@ -47,8 +47,9 @@ class Files:
     def read(self, samples: IntArray, looks: IntArray, arrays: Mapping[str, Array]) -> None:
         """Fill the arrays with members of some looks.
 
-        samples: shape (n,); looks: (n, k), ascending; arrays: member name → C-contiguous array (n × k, *shape) of the
-        member's dtype. Raises ShardError for a look that lacks a member and for bytes that are not those written.
+        samples: shape (n,); looks: (n, k), read in fewest parts where ascending; arrays: member name → C-contiguous
+        array (n × k, *shape) of the member's dtype. Raises ShardError for a look that lacks a member and for bytes that
+        are not those written.
         """
         columns = list(self.members)
         # In the order in which a look's members are written, so that what is read next lies after what was read.

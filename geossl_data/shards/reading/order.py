@@ -1,6 +1,6 @@
 """Which item comes when, and on which rank: arithmetic on numbers, the same for the same seed wherever it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,8 @@ from geossl_data.errors import ShardError
 
 IntArray = NDArray[np.int64]
 Shuffle = Literal["global", "window"]
+Permutation = Callable[[int, int], IntArray]
+"""(seed, epoch) → the numbers 0 … n-1 of the items in their order."""
 
 _LOOKS = 1
 """Key of the generator that draws looks, beside the one that draws orders."""

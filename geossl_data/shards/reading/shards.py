@@ -19,9 +19,10 @@ from geossl_data.shards.codec import CODECS
 from geossl_data.shards.manifest import MANIFEST_NAME, SHARDS_FOLDER, Entry, Manifest, parse_manifest, read_manifest
 from geossl_data.shards.reading.batches import Batches, Items, Looks, items_of
 from geossl_data.shards.reading.buffers import Allocate, plain_memory
+from geossl_data.shards.reading.facts import Facts, facts_of
 from geossl_data.shards.reading.files import Files
 from geossl_data.shards.reading.index import Index, index_of
-from geossl_data.shards.reading.order import Shuffle
+from geossl_data.shards.reading.order import Permutation, Shuffle
 from geossl_data.shards.reading.sources import Folder, Source
 from geossl_data.shards.store import Store
 from geossl_data.shards.tars import MAX_JSON_NBYTES
@@ -93,6 +94,11 @@ class Shards:
     def entries(self) -> list[Entry]:
         """The rows of the manifest; a sample's index is its position here. Made when first asked for."""
         return self._manifest.entries
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Where and when the samples are from, as arrays. Made when first asked for."""
+        return facts_of(self._manifest)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -179,7 +185,7 @@ class Shards:
         *,
         looks: Looks = "each",
         items: Items | None = None,
-        shuffle: Shuffle | None = "global",
+        shuffle: Shuffle | Permutation | None = "global",
         window: int = 8,
         seed: int = 0,
         rank: int = 0,
@@ -195,11 +201,13 @@ class Shards:
         members: names; all that every look has when left out.
         looks: `each`, an item is one look, and an epoch holds every look; a number k, an item is a place with k of its
         looks, drawn afresh each epoch; `all`, an item is a place with all its looks, as many for every place.
-        items: the items themselves, as (sample index, look) pairs or arrays; `looks` is then not asked.
+        items: the items themselves, as (sample index, look) pairs or arrays, or samples with a rule that draws looks of
+        them each epoch (`batches.Drawn`); `looks` is then not asked.
         Looks that lack a member are left out, as are places with too few; `log` is told how many.
         shuffle: `global`, any order; `window`, for object stores: the items of `window` shards at a time; None, as
-        they are. rank, world: this process takes its share of every step; shares are disjoint, and all ranks make as
-        many steps. drop_last: see `order.Steps`.
+        they are; or a function (seed, epoch) → the numbers of the items in their order.
+        rank, world: this process takes its share of every step; shares are disjoint, and all ranks make as many steps.
+        drop_last: see `order.Steps`.
         threads: how many read and decode; ahead: how many batches beyond the one in use.
         allocate: gives the memory of batches; pretrain's gives memory that the GPU copies from at once.
         Raises ShardError where nothing is left, or fewer items than ranks.

@@ -25,12 +25,14 @@ def _value_type(info: FieldInfo) -> Any:
 
 
 def _default_text(info: FieldInfo) -> str:
-    return "" if info.default is None else f" [default: {info.default}]"
+    return "" if info.default is None or info.default is False else f" [default: {info.default}]"
 
 
 def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
     flag = f"--{(info.alias or name).replace('_', '-')}"
     kind = _value_type(info)
+    if kind is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
     metavar = "W S E N" if get_origin(kind) is tuple else None
     option = typer.Option(flag, help=f"{info.description}{_default_text(info)}", metavar=metavar, show_default=False)
     annotation: Any = Annotated[kind | None, option]

@@ -433,8 +433,8 @@ class PretrainOptions(Section):
         description="Where caco knows from which places changed: estimated in training, or the shards' change score.",
     )
     change_threshold: float = Field(1.0, description="Change score from which on a place counts as changed.")
-    mask_cross_view: bool = Field(
-        True, description="Whether caco spares unchanged places in all views, as its text means; upstream does not."
+    cross_view_negatives: bool = Field(
+        False, description="caco: unchanged places stay negatives in the other views, as in its code, not its text."
     )
     georank: float = Field(0.0, ge=0, le=1, description="Weight of GeoRank: near places look alike; 0.5 as published.")
     georank_eps: float = Field(

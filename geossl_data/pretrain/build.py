@@ -60,7 +60,7 @@ def build(shards: Shards, options: TrainingOptions) -> Built:
         looks=options.dates,
         change_labels=options.change_labels,
         change_threshold=options.change_threshold,
-        mask_cross_view=options.mask_cross_view,
+        mask_cross_view=not options.cross_view_negatives,
         places=shards.facts.lonlat,
         seed=options.seed,
     )

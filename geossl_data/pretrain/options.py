@@ -36,7 +36,7 @@ class TrainingOptions:
     dates: int = 1
     change_labels: str = "estimated"
     change_threshold: float = 1.0
-    mask_cross_view: bool = True
+    cross_view_negatives: bool = False
     georank: float = 0.0
     georank_eps: float = 0.001
     geoloc: float = 0.0

@@ -1,5 +1,6 @@
 """Real servers on loopback, started once for all tests; without what they need, tests are skipped and say so."""
 
+import fcntl
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,10 +9,14 @@ from typing import Any
 
 import pytest
 from servers.files import serve_folder
-from servers.pgstac import ABSENT, Pgstac, is_installed, serve_pgstac
+from servers.pgstac import ABSENT, SERVERS, Pgstac, is_installed, serve_pgstac
 from shapely.geometry import box, mapping
 
 from geossl_data.scenes.items import Item, read_items, rfc3339
+
+if (SERVERS / ".lock").is_file():
+    with (SERVERS / ".lock").open() as lock:  # install.sh may be at work beside
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 ITEMS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stac" / "items"
 """Real STAC items beside the checkout; absent on most machines."""

@@ -15,6 +15,11 @@ packages=('stac-fastapi-pgstac[server]>=6.0,<8' 'pypgstac[psycopg]>=0.9,<0.11')
 azurite='azurite@^3.35'
 moto='moto[s3,server]>=5,<6'
 
+# Tests that start meanwhile wait for the lock.
+mkdir -p "$servers"
+exec 9> "$servers/.lock"
+! command -v flock > /dev/null || flock 9
+
 has_postgis() {
   local initdb
   for initdb in /usr/lib/postgresql/*/bin/initdb; do
@@ -43,7 +48,6 @@ fi
   echo "install.sh: $python is older than 3.11; name another with PYTHON=" >&2
   exit 1
 }
-mkdir -p "$servers"
 # The list of what was asked for lies beside what came of it, so that a changed list installs again.
 if [ "$(cat "$servers/venv/asked-for" 2> /dev/null)" != "${packages[*]}" ]; then
   "$python" -m venv --clear "$servers/venv"

@@ -1,7 +1,8 @@
 """Command-line options made from the recipe, where they are declared.
 
 A command that `stage_command` registers has one option for every field of its section. An option that is not typed
-is taken from the folder's recipe, and from the section's default where the folder has no such section yet.
+is taken from the folder's recipe, and from the section's default where the folder has no such section yet, or where it
+belongs to something else that was typed.
 """
 
 import inspect
@@ -66,8 +67,8 @@ def merged(folder: Path, section: type[Section], given: dict[str, Any]) -> Secti
     from geossl_data.pipeline import recipe_of
 
     present = getattr(recipe_of(folder), section.name)
-    values = {} if present is None else {name: getattr(present, name) for name in section.model_fields}
-    return make_section(section, values | {name: value for name, value in given.items() if value is not None})
+    typed = {name: value for name, value in given.items() if value is not None}
+    return make_section(section, ({} if present is None else present.carried(typed)) | typed)
 
 
 def switch(name: str, text: str) -> inspect.Parameter:

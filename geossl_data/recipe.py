@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -72,6 +73,10 @@ class Section(BaseModel):
     example: ClassVar[str]
     later: ClassVar[tuple[str, ...]] = ()
     """Options that came later: at their defaults no part of the fingerprint, so that what was made before stands."""
+
+    def carried(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What of these options still holds where `given` is asked for on top of them, by field."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
     def fingerprint(self, upstream: str = "") -> str:
         """Hex digest of these options and of what they were applied to; how a stage knows that it is up to date."""
@@ -366,6 +371,12 @@ class PretrainOptions(Section):
     summary: ClassVar[str] = "Train the reference encoder from the shards."
     example: ClassVar[str] = "geossl pretrain mydata --objective infonce --encoder resnet18 --epochs 20"
 
+    of_method: ClassVar[tuple[str, ...]] = (
+        "sensors", "joint", "views", "min_scale", "temperature", "projection_dim", "hidden_dim", "queue", "momentum",
+        "optimizer", "learning_rate", "weight_decay", "warmup", "schedule", "clip",
+    )  # fmt: skip
+    """Options whose defaults are those of the objective, so that they do not carry over to another one."""
+
     run: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Name of the folder below runs/.")
     objective: Literal[
         "infonce", "simclr", "moco", "moco3", "seco", "caco", "byol", "dino", "barlow", "vicreg", "hsic", "mae"
@@ -467,6 +478,13 @@ class PretrainOptions(Section):
     tensorboard: bool = Field(False, description="Write TensorBoard event files as well.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train.")
     seed: int = Field(0, ge=0, description="Seed of weights, order and augmentations.")
+
+    def carried(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All of them, but for those of the method where another one is asked for."""
+        values = super().carried(given)
+        if given.get("objective", self.objective) == self.objective:
+            return values
+        return {name: value for name, value in values.items() if name not in self.of_method}
 
 
 class EvaluateOptions(Section):

@@ -185,7 +185,7 @@ class Cost:
             on = f"{self.world} × {gpu} at {share:.0%} of {peak / 1e12:.0f} TFLOP/s"
             shown |= {
                 "data rate": f"{rate} (estimate: {on})",
-                "time": f"{self.steps * seconds / 3600:.3g} h (estimate, likewise)",
+                "time": f"{_duration(self.steps * seconds)} (estimate, likewise)",
             }
         return shown
 
@@ -207,6 +207,12 @@ def _several(n: int, what: str) -> str:
 
 def _count(n: int) -> str:
     return f"{n / 1e6:.2f} M" if n >= 1e5 else f"{n:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
 
 
 def _gigabytes(nbytes: float) -> str:

@@ -568,6 +568,6 @@ def initialised(module: AnyModule, generator: torch.Generator) -> AnyModule:
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
     for parameter in module.parameters():
-        if parameter.ndim == 4:  # a quarter faster on a CPU than the default layout
+        if parameter.ndim == 4 and parameter.shape[-1] > 1:  # a quarter faster on a CPU than the default layout
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return module

@@ -93,7 +93,7 @@ def overfit(
     spread = result.terms.get("spread", 1.0)
     learned = end < FALLEN * start and spread > COLLAPSED
     return {
-        "samples": result.items,
+        "items": result.items,
         "steps": result.steps,
         "first loss": round(start, 4),
         "last loss": round(end, 4),

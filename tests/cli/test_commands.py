@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geossl_data.recipe import SECTIONS, PlacesOptions, Recipe
+from geossl_data.recipe import SECTIONS, PlacesOptions, PretrainOptions, Recipe, read_recipe, write_recipe
 
 Command = Callable[..., tuple[int, str, str]]
 COMMANDS = ("fetch", "sample", "shard", "pretrain", "evaluate", "verify", "export", "run", "config", "sandbox", "demo")
@@ -241,3 +241,36 @@ def test_export_writes_a_place_and_refuses_to_replace_it(geossl: Command, datase
 )
 def test_export_of_what_is_not_there(geossl: Command, dataset: Path, options: list[object], message: str) -> None:
     assert message in refused(geossl("export", dataset, *options))
+
+
+def test_what_belongs_to_a_method_does_not_carry_over_to_another(dataset: Path) -> None:
+    from geossl_cli.options import merged
+
+    options = PretrainOptions(learning_rate=5e-4, views="season", encoder="resnet10", epochs=7)
+    write_recipe(dataset / "recipe.yaml", read_recipe(dataset / "recipe.yaml").with_section(options))
+    same = merged(dataset, PretrainOptions, {"epochs": 9, "objective": None})
+    assert isinstance(same, PretrainOptions)
+    assert (same.learning_rate, same.views, same.encoder, same.epochs) == (5e-4, "season", "resnet10", 9)
+    other = merged(dataset, PretrainOptions, {"objective": "byol", "clip": 3.0})
+    assert isinstance(other, PretrainOptions)
+    assert (other.learning_rate, other.views, other.encoder, other.epochs) == (None, "auto", "resnet10", 7)
+    assert (other.objective, other.clip) == ("byol", 3.0)
+
+
+def test_a_rehearsal_trains_nothing(geossl: Command, dataset: Path) -> None:
+    fast = ("--encoder", "resnet10", "--crop", 24, "--batch-size", 16)
+    code, out, err = geossl("pretrain", dataset, *fast, "--objective", "moco", "--queue", 64, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "moco" in out
+    assert "sgd, learning rate 0.001875" in out
+    assert not (dataset / "runs").exists()
+    assert "no checkpoint to go on from" in refused(geossl("pretrain", dataset, *fast, "--resume"))
+    assert "exclude each other" in refused(geossl("pretrain", dataset, *fast, "--resume", "--dry-run"))
+
+
+def test_one_of_several_processes_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from geossl_cli import console
+
+    assert console.speaks()
+    monkeypatch.setenv("RANK", "1")
+    assert not console.speaks()

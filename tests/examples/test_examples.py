@@ -29,6 +29,19 @@ def test_own_strategy(built: Path) -> None:
     assert max(lats) < 45
 
 
+def test_own_objective(built: Path, tmp_path: Path) -> None:
+    from geossl_data.pretrain.objectives import registry
+
+    example = runpy.run_path(str(EXAMPLES / "own_objective.py"))
+    try:
+        result = example["main"](built, tmp_path / "run", 1)
+    finally:
+        registry.OBJECTIVES.pop("simsiam", None)
+    assert result.steps > 1
+    assert result.terms["spread"] > 0.3
+    assert [path.name for path in result.exported] == ["s2.safetensors"]
+
+
 def test_own_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example = runpy.run_path(str(EXAMPLES / "own_catalog.py"))
     monkeypatch.setitem(PROVIDERS, "my-archive", PROVIDERS["planetary-computer"])  # taken out again afterwards

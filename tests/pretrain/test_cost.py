@@ -149,7 +149,7 @@ def test_what_is_shown_says_what_is_estimate() -> None:
     assert shown["data rate"] == (
         "3,200 MB/s, 1,600 items/s (estimate: 4 × NVIDIA A100-SXM4-80GB at 50% of 312 TFLOP/s)"
     )
-    assert shown["time"] == "0.00167 h (estimate, likewise)"
+    assert shown["time"] == "6 s (estimate, likewise)"
     assert {"data rate", "time"}.isdisjoint(found.facts("a toaster"))
     scaled = replace(found, work=replace(found.work, scaled=True))
     assert scaled.facts()["arithmetic"].endswith("(measured on a smaller batch)")

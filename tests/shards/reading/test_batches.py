@@ -267,3 +267,32 @@ def test_places_with_different_numbers_of_looks_do_not_stack(
         told: list[str] = []
         assert shards.batches(1, ["s1"], looks=3, log=told.append).n_items == 1
         assert told == ["1 of 2 places have fewer than 3 such looks and are left out"]
+
+
+class OwnRule:
+    """The second look of odd samples twice, in the first epoch; the first look after that."""
+
+    rows = np.array([5, 1, 3])
+
+    def draw(self, seed: int, epoch: int) -> np.ndarray:
+        return np.full((3, 2), int(epoch == 0))
+
+
+def test_looks_may_be_drawn_and_items_ordered_by_a_rule_of_ones_own(shards: Shards, arrays: ArraysOf) -> None:
+    asked = []
+
+    def backwards(seed: int, epoch: int) -> np.ndarray:
+        asked.append((seed, epoch))
+        return np.array([2, 1, 0])
+
+    batches = shards.batches(1, ["s1"], items=OwnRule(), shuffle=backwards, seed=4)
+    assert (batches.looks_per_item, batches.remaining) == (2, 3)
+    first = list(batches)
+    for batch in first:
+        assert_pixels(shards, batch, arrays)
+    assert [row for batch in first for row in rows(batch)] == [(3, (1, 1)), (1, (1, 1)), (5, (1, 1))]
+    assert sequence(batches) == [(3, (0, 0)), (1, (0, 0)), (5, (0, 0))]
+    assert asked == [(4, 0), (4, 1)]
+    state = batches.state_dict()
+    with pytest.raises(ShardError, match="shuffle 'own', not 'global'"):
+        shards.batches(1, ["s1"], items=OwnRule(), seed=4).load_state_dict(state)

@@ -24,6 +24,7 @@ from geossl_data.pretrain.encoders import (
     mean_token,
     positions,
 )
+from geossl_data.pretrain.encoders import vit as transformers
 
 BANDS = Bands(
     names=("blue", "green", "swir", "VV", "VH"),
@@ -276,13 +277,13 @@ def test_every_weight_has_a_gradient_whatever_is_missing(embed: str) -> None:
 
 def test_attention_is_masked_only_where_tokens_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     masks: list[Tensor | None] = []
-    attention = encoders.functional.scaled_dot_product_attention
+    attention = transformers.functional.scaled_dot_product_attention
 
     def watched(*args: Any, attn_mask: Tensor | None = None) -> Tensor:
         masks.append(attn_mask)
         return attention(*args, attn_mask=attn_mask)
 
-    monkeypatch.setattr(encoders.functional, "scaled_dot_product_attention", watched)
+    monkeypatch.setattr(transformers.functional, "scaled_dot_product_attention", watched)
     some = torch.tensor([True, True, True, False, False])
     with torch.inference_mode():
         vit("groups")(images())
@@ -302,7 +303,7 @@ def test_position_codes_are_worked_out_once_a_size(monkeypatch: pytest.MonkeyPat
         asked.append((rows, columns))
         return positions(rows, columns, *more)
 
-    monkeypatch.setattr(encoders, "positions", counted)
+    monkeypatch.setattr(transformers, "positions", counted)
     encoder = vit()
     with torch.inference_mode():
         encoder(images())

@@ -1,5 +1,6 @@
 """The commands: each parses, calls one function of the pipeline, and shows its result."""
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -126,6 +127,8 @@ def _pretrain(
     if dry_run + overfit + resume + fresh > 1:
         raise RecipeError("--dry-run, --overfit, --resume and --fresh exclude each other; give one")
     progress = console.progress if console.speaks() else silent
+    if not console.speaks():
+        logging.disable(logging.WARNING)  # the first process says it for all
     if dry_run:
         report = pipeline.plan_pretrain(folder, options)
     elif overfit:

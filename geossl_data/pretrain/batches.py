@@ -82,6 +82,30 @@ def looks(shards: Shards, sensors: Sequence[str], split: Split | None = None) ->
     return [(index, look) for index, look in np.argwhere(whole_looks(shards, sensors, split)).tolist()]
 
 
+def items_of(
+    shards: Shards,
+    normalisations: Sequence[Normalisation],
+    plan: LookPlan,
+    *,
+    split: Split = "train",
+    samples: int | None = None,
+) -> DrawnLooks:
+    """What an epoch holds: looks, or places and how looks of them are drawn.
+
+    samples: of the first so many of the split alone. Raises TrainingError where no sample has the looks of the plan.
+    """
+    sensors = [entry.sensor for entry in normalisations]
+    eligible = whole_looks(shards, sensors, split)
+    if not eligible.any():
+        raise TrainingError(
+            f"no place of the {split} split has a look of {' and '.join(sensors)}; sample more places, or train on "
+            "other sensors"
+        )
+    if samples is not None:
+        eligible[np.flatnonzero(eligible.any(axis=1))[samples:]] = False
+    return DrawnLooks(shards.facts.days, eligible, plan)
+
+
 class Loader:
     """Batches of a run in this process, epoch by epoch, on the device; it knows where it stands and goes on there."""
 
@@ -89,34 +113,30 @@ class Loader:
         self,
         shards: Shards,
         normalisations: Sequence[Normalisation],
-        plan: LookPlan,
+        items: DrawnLooks,
         batch_size: int,
         *,
-        split: Split = "train",
         seed: int = 0,
         ranks: Ranks = ALONE,
         device: torch.device,
         spread_over: int = 0,
         threads: int | None = None,
-        samples: int | None = None,
     ) -> None:
-        """batch_size: items of a batch of this process. spread_over: how many items that follow each other should be
-        from places far apart from each other; 0: any. samples: train on the first so many of the split alone.
+        """items: as `items_of` gives them. batch_size: items of a batch of this process. spread_over: how many items
+        that follow each other should be from places far apart from each other; 0: any.
 
-        Raises TrainingError where no sample has the looks of the plan, ShardError where there are fewer than a batch.
+        Raises ShardError where there are fewer items than a batch.
         """
         facts = shards.facts
-        given = _items(shards, normalisations, plan, split, samples)
-        rows = given[:, 0] if isinstance(given, np.ndarray) else given.rows
         self._facts, self._normalisations, self._device = facts, tuple(normalisations), device
 
         def far_apart(seed: int, epoch: int) -> NDArray[np.int64]:
-            return spread_order(facts.lonlat[rows], spread_over, seed=seed, epoch=epoch)
+            return spread_order(facts.lonlat[items.rows], spread_over, seed=seed, epoch=epoch)
 
         self.source: Batches = shards.batches(
             batch_size,
             [name for entry in normalisations for name in entry.member_names],
-            items=given,
+            items=items,
             shuffle=far_apart if spread_over else "global",
             seed=seed,
             rank=ranks.rank,
@@ -164,29 +184,6 @@ class Loader:
 
     def _batch(self, tensors: dict[str, Tensor]) -> Batch:
         return as_batch(tensors, self._normalisations, self._device)
-
-
-def _items(
-    shards: Shards, normalisations: Sequence[Normalisation], plan: LookPlan, split: Split, samples: int | None
-) -> NDArray[np.int64] | DrawnLooks:
-    """The looks, or the places and how looks of them are drawn."""
-    eligible = whole_looks(shards, [entry.sensor for entry in normalisations], split)
-    if samples is not None:
-        eligible[np.flatnonzero(eligible.any(axis=1))[samples:]] = False
-    return np.argwhere(eligible) if plan.kind == "each" else DrawnLooks(shards.facts.days, eligible, plan)
-
-
-def n_items(
-    shards: Shards,
-    normalisations: Sequence[Normalisation],
-    plan: LookPlan,
-    *,
-    split: Split = "train",
-    samples: int | None = None,
-) -> int:
-    """How many items an epoch of a `Loader` has."""
-    given = _items(shards, normalisations, plan, split, samples)
-    return len(given) if isinstance(given, np.ndarray) else len(given.rows)
 
 
 def facts_of(facts: Facts, index: NDArray[np.int64], look: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

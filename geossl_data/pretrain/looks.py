@@ -95,6 +95,10 @@ class DrawnLooks:
         if not len(self.rows):
             raise TrainingError(_what_lacks(days, eligible, plan))
 
+    def __len__(self) -> int:
+        """How many items there are."""
+        return len(self.rows)
+
     def draw(self, seed: int, epoch: int) -> IntArray:
         """Looks of each item, shape (len(rows), plan.n_looks): the same for the same seed and epoch."""
         if self.plan.kind == "each":

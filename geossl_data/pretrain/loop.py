@@ -270,29 +270,28 @@ def loader_of(
             f"accumulated parts; take a multiple of {parts}"
         )
 
-    def loader(batch_size: int) -> Loader:
-        return Loader(
-            shards,
-            built.normalisations,
-            built.objective.looks,
-            batch_size // parts,
-            seed=options.seed,
-            ranks=ranks,
-            device=device,
-            spread_over=batch_size if options.far_negatives else 0,
-            samples=samples,
-        )
-
-    n_items = batches.n_items(shards, built.normalisations, built.objective.looks, samples=samples)
-    batch_size = min(options.batch_size, n_items // parts * parts)
+    items = batches.items_of(shards, built.normalisations, built.objective.looks, samples=samples)
+    batch_size = min(options.batch_size, len(items) // parts * parts)
     if batch_size < max(2, parts):
         raise TrainingError(
-            f"{n_items} {'looks' if built.objective.looks.kind == 'each' else 'places'} to train on, at least "
+            f"{len(items)} {'looks' if built.objective.looks.kind == 'each' else 'places'} to train on, at least "
             f"{max(2, parts)} are needed; sample more places"
         )
     if batch_size < options.batch_size:
-        _LOG.warning("batch size lowered from %d to %d, as there are %d items", options.batch_size, batch_size, n_items)
-    return loader(batch_size), batch_size
+        _LOG.warning(
+            "batch size lowered from %d to %d, as there are %d items", options.batch_size, batch_size, len(items)
+        )
+    loader = Loader(
+        shards,
+        built.normalisations,
+        items,
+        batch_size // parts,
+        seed=options.seed,
+        ranks=ranks,
+        device=device,
+        spread_over=batch_size if options.far_negatives else 0,
+    )
+    return loader, batch_size
 
 
 def schedule(optimizer: torch.optim.Optimizer, method: Published, step: int, steps: int, batch_size: int) -> None:

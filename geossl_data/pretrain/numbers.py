@@ -15,6 +15,8 @@ from geossl_data.progress import Task
 
 STOP = "stop"
 """Name of the number that says in how many processes somebody asked the run to stop."""
+MOST_SHOWN = 4
+"""Terms beside the bar; all are in the log."""
 CLOCKS = ("images_per_s", "loader_wait_share")
 
 
@@ -111,8 +113,7 @@ class Numbers:
         line = {name: value for name, value in taken.line.items() if name != "step"}
         if self._metrics is not None:
             self._metrics.step({**line, **values, **more}, **taken.clock)
-        note = f"loss {values['loss']:.3f}"
-        if "spread" in values:
-            note += f", spread {values['spread']:.2f}"
+        terms = [name for name in values if name != "grad_norm"][:MOST_SHOWN]
+        note = ", ".join(f"{name} {values[name]:.3f}" for name in terms)
         wait = taken.clock["loader_wait_share"]
         self._task.advance(1, note=f"{note}, {taken.clock['images_per_s']:.0f} images/s, loader wait {wait:.0%}")

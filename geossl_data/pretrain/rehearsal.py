@@ -76,12 +76,12 @@ def overfit(
     """
     batch_size = min(options.batch_size, SAMPLES)
     built = build(shards, options)
-    items = batches.n_items(shards, built.normalisations, built.objective.looks, samples=SAMPLES)
+    items = batches.items_of(shards, built.normalisations, built.objective.looks, samples=SAMPLES)
     short = replace(
         options,
         batch_size=batch_size,
         accumulate=1,
-        epochs=max(1, round(steps / max(1, items // batch_size))),
+        epochs=max(1, round(steps / max(1, len(items) // batch_size))),
         tensorboard=False,
         checkpoint_every=10**6,
     )

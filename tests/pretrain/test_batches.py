@@ -20,6 +20,10 @@ def normalisations_of(shards: Any, *sensors: str) -> list[Normalisation]:
     return [normalisation(shards.notes, shards.members, sensor) for sensor in sensors]
 
 
+def loader_of(shards: Any, own: list[Normalisation], plan: LookPlan, batch_size: int, **more: Any) -> Loader:
+    return Loader(shards, own, batches.items_of(shards, own, plan), batch_size, device=CPU, **more)
+
+
 def items(seen: list[Batch]) -> list[tuple[int, ...]]:
     return [(index, *look) for one in seen for index, look in zip(one.index.tolist(), one.look.tolist(), strict=True)]
 
@@ -27,7 +31,7 @@ def items(seen: list[Batch]) -> list[tuple[int, ...]]:
 def test_an_epoch_holds_every_look_once_and_says_where_and_when_it_is_from(toy: Any) -> None:
     shards = toy.ToyShards({"val": 3, "train": 5}, n_looks=2, size=12)
     own = normalisations_of(shards, "s1", "s2")
-    seen = list(Loader(shards, own, LookPlan(), 5, seed=1, device=CPU))
+    seen = list(loader_of(shards, own, LookPlan(), 5, seed=1))
     assert sorted(items(seen)) == [(index, look) for index in range(3, 8) for look in range(2)]
     one = seen[1]
     assert one.images["s2"].shape == (5, 1, 12, 12, 12)
@@ -41,7 +45,7 @@ def test_an_epoch_holds_every_look_once_and_says_where_and_when_it_is_from(toy: 
 
 def test_places_come_with_some_of_their_looks(toy: Any) -> None:
     shards = toy.ToyShards({"train": 6}, n_looks=4, size=12)
-    loader = Loader(shards, normalisations_of(shards, "s1"), LookPlan("season", 2), 3, device=CPU)
+    loader = loader_of(shards, normalisations_of(shards, "s1"), LookPlan("season", 2), 3)
     assert (loader.n_looks, len(loader)) == (2, 2)
     first, second = list(loader), list(loader)
     assert sorted(index for index, *_ in items(first)) == list(range(6))
@@ -61,7 +65,7 @@ def test_a_loader_goes_on_where_it_stood(toy: Any, stop: int) -> None:
     shards = toy.ToyShards({"train": 9}, n_looks=2, size=12)
 
     def loader() -> Loader:
-        return Loader(shards, normalisations_of(shards, "s1"), LookPlan(), 4, seed=3, device=CPU)
+        return loader_of(shards, normalisations_of(shards, "s1"), LookPlan(), 4, seed=3)
 
     def stream(one: Loader) -> Any:
         while True:
@@ -81,8 +85,8 @@ def test_a_loader_goes_on_where_it_stood(toy: Any, stop: int) -> None:
 def test_processes_share_a_batch(toy: Any) -> None:
     shards = toy.ToyShards({"train": 8}, n_looks=1, size=12)
     own = normalisations_of(shards, "s1")
-    whole = items(list(Loader(shards, own, LookPlan(), 4, device=CPU)))
-    parts = [list(Loader(shards, own, LookPlan(), 2, ranks=Ranks(rank, 2), device=CPU)) for rank in range(2)]
+    whole = items(list(loader_of(shards, own, LookPlan(), 4)))
+    parts = [list(loader_of(shards, own, LookPlan(), 2, ranks=Ranks(rank, 2))) for rank in range(2)]
     together = [item for step in range(2) for rank in range(2) for item in items([parts[rank][step]])]
     assert together == whole
 
@@ -92,7 +96,7 @@ def test_batches_of_places_far_apart(toy: Any) -> None:
     own = normalisations_of(shards, "s1")
     nearest = {}
     for spread_over in (0, 8):
-        loader = Loader(shards, own, LookPlan(), 8, device=CPU, spread_over=spread_over)
+        loader = loader_of(shards, own, LookPlan(), 8, spread_over=spread_over)
         steps = [np.sort(batch.lonlat[:, 0].numpy()) for batch in loader]
         assert sum(map(len, steps)) == 64
         nearest[spread_over] = min(float(np.diff(lon).min()) for lon in steps)
@@ -117,10 +121,11 @@ def test_looks_are_read_in_the_order_given(toy: Any) -> None:
 def test_some_samples_alone(toy: Any) -> None:
     shards = toy.ToyShards({"test": 2, "train": 9}, n_looks=2, size=12)
     own = normalisations_of(shards, "s1")
-    loader = Loader(shards, own, LookPlan(), 2, device=CPU, samples=3)
+    few = batches.items_of(shards, own, LookPlan(), samples=3)
+    loader = Loader(shards, own, few, 2, device=CPU)
     assert {index for index, _ in items(list(loader))} == {2, 3, 4}
-    assert batches.n_items(shards, own, LookPlan(), samples=3) == 6
-    assert batches.n_items(shards, own, LookPlan("season", 2)) == 9
+    assert len(few) == 6
+    assert len(batches.items_of(shards, own, LookPlan("season", 2))) == 9
 
 
 def test_a_device_is_chosen_by_name() -> None:

@@ -207,7 +207,8 @@ def test_a_batch_larger_than_the_data_is_lowered(toy: Any, tmp_path: Path, caplo
 @pytest.mark.parametrize(
     ("splits", "options", "message"),
     [
-        ({"test": 4}, {}, "0 looks to train on, at least 2"),
+        ({"test": 4}, {}, "no place of the train split has a look of s2 and s1; sample more places"),
+        ({"train": 1}, {"views": "season,sensor"}, "1 places to train on, at least 2 are needed"),
         ({"train": 4}, {"objective": "magic"}, "objective 'magic' is not one of infonce, simclr"),
         ({"train": 4}, {"encoder": "resnet11"}, "encoder 'resnet11' is not one of"),
         ({"train": 4}, {"crop": 25}, "crop 25 is larger than the places of 24 pixels"),

@@ -11,7 +11,7 @@ from pretrain.tiny import tiny_encoders
 from pretrain.toy_shards import ToyShards
 from torch.nn.parallel import DistributedDataParallel
 
-from geossl_data.pretrain.batches import Batch, Loader
+from geossl_data.pretrain.batches import Batch, Loader, items_of
 from geossl_data.pretrain.build import build
 from geossl_data.pretrain.distributed import Ranks, process_group, ranks_of_environment, synchronised
 from geossl_data.pretrain.loop import train
@@ -61,7 +61,8 @@ def outcome_of(case: str, ranks: Ranks) -> dict[str, Any]:
     """Loss and gradients of one step of a case with a batch of 8 over all processes, in this one; float64."""
     shards = ToyShards({"train": 9}, n_looks=6, size=24, every_days=130)
     built = build(shards, options_of(case))
-    whole = next(iter(Loader(shards, built.normalisations, built.objective.looks, 8, device=CPU)))
+    items = items_of(shards, built.normalisations, built.objective.looks)
+    whole = next(iter(Loader(shards, built.normalisations, items, 8, device=CPU)))
     own = ranks.rows(8 // ranks.world)
     batch = rows_of(whole, own)
     module = synchronised(built.module, CPU).double()

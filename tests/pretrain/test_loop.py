@@ -76,7 +76,7 @@ def stop() -> None:
 
 def test_training_learns_what_the_sensors_share(toy: Any, tmp_path: Path) -> None:
     shards = toy.ToyShards({"train": 64}, n_looks=1, size=24)
-    options = replace(SMALL, batch_size=16, crop=24, epochs=30, learning_rate=3e-3)
+    options = replace(SMALL, batch_size=16, crop=24, projection_dim=64, hidden_dim=64, epochs=30, learning_rate=3e-3)
     result = train(shards, tmp_path / "run", options)
     assert result.loss < 0.85 * math.log(16)  # a guess costs ln 16
     assert result.terms["top1"] > 3 / 16  # a guess finds 1 / 16
@@ -315,7 +315,8 @@ def test_a_rehearsal_tells_the_cost_and_writes_nothing(shards: Any, tmp_path: Pa
 
 
 def test_learning_by_heart_says_whether_it_learned(shards: Any) -> None:
-    good = overfit(shards, replace(SMALL, learning_rate=3e-3), steps=60)
+    simclr = replace(SMALL, objective="simclr", optimizer="adamw", crop=24, hidden_dim=64, learning_rate=1e-2)
+    good = overfit(shards, simclr, steps=60)
     assert good["verdict"] == "it learns"
     bad = overfit(shards, replace(SMALL, learning_rate=1e-9), steps=6)
     assert bad["verdict"].startswith("it does not learn: the loss fell to")

@@ -8,14 +8,11 @@ that the numbers do not depend on how many there are.
 
 import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -35,6 +32,7 @@ from geossl_data.pretrain.numbers import Numbers
 from geossl_data.pretrain.optimizers import build_optimizer, learning_rate_at, weight_decay_at
 from geossl_data.pretrain.options import RUN_ONLY, TrainingOptions
 from geossl_data.pretrain.published import Published
+from geossl_data.pretrain.stopping import asked_to_stop, raise_again
 from geossl_data.pretrain.views import Draws, generator
 from geossl_data.progress import Progress, silent
 from geossl_data.shards.reading.shards import Shards
@@ -174,7 +172,7 @@ def _train(
     with (
         _log_of(run_dir, start, steps_per_epoch, options, ranks) as metrics,
         progress("pretraining", total=steps) as task,
-        _asked_to_stop() as asked,
+        asked_to_stop() as asked,
     ):
 
         def save() -> None:
@@ -220,7 +218,7 @@ def _train(
                 if stop and step % steps_per_epoch:
                     numbers.flush()
                     save()
-                    _raise_again(asked)
+                    raise_again(asked)
             waiting.close()
             loader.set_epoch(epoch + 1)
             stop = numbers.flush(**_hook(model, "end_epoch")) or stop
@@ -229,7 +227,7 @@ def _train(
             if stop or (epoch + 1) % options.checkpoint_every == 0 or epoch + 1 == options.epochs:
                 save()
             if stop:
-                _raise_again(asked)
+                raise_again(asked)
         means = {} if metrics is None else {name: mean(metrics.recent, name) for name in metrics.recent[-1]}
 
     # Export
@@ -412,36 +410,3 @@ def _own_generators(device: torch.device) -> Iterator[None]:
 def _seed_own(seed: int, step: int, ranks: Ranks) -> None:
     """Set torch's own generators, which a user's objective may draw from, for a step."""
     torch.manual_seed(generator(seed, step, ranks.rank, OWN_GENERATOR).initial_seed())
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM or Ctrl-C sets inside, so that a run can save first; a second Ctrl-C acts at once.
-
-    Outside the main thread, which alone gets signals, it is never set.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        asked.number = number  # type: ignore[attr-defined]
-        asked.set()
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _raise_again(asked: threading.Event) -> None:
-    """Let the signal do what it would have done; where another process got it, as Ctrl-C does."""
-    if asked.is_set():
-        signal.raise_signal(asked.number)  # type: ignore[attr-defined]
-    raise KeyboardInterrupt

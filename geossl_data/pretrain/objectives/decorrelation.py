@@ -4,6 +4,8 @@ Barlow Twins (Zbontar et al. 2021) asks that of the correlation between the view
 covariance within each. Both look at the batch of all processes.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu
@@ -42,8 +44,13 @@ def barlow_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def barlow(a: Tensor, b: Tensor, *, redundancy: float = 0.0051) -> Tensor:
     """Barlow Twins loss of two aligned batches of embeddings (n, d); `redundancy` is its λ. d for constant ones."""
+    return barlow_terms(a, b, redundancy=redundancy)["loss"]
+
+
+def barlow_terms(a: Tensor, b: Tensor, *, redundancy: float = 0.0051) -> dict[str, Tensor]:
+    """The loss as `loss`, and its two parts."""
     invariance, repeated = barlow_parts(a, b)
-    return invariance + redundancy * repeated
+    return {"loss": invariance + redundancy * repeated, "invariance": invariance, "redundancy": repeated}
 
 
 def deviation_lack(x: Tensor) -> Tensor:
@@ -71,18 +78,27 @@ def vicreg_parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def vicreg(a: Tensor, b: Tensor, *, weights: tuple[float, float, float] = (25.0, 25.0, 1.0)) -> Tensor:
     """VICReg loss of two aligned batches of embeddings (n, d); 24.75 for constant ones that are equal."""
+    return vicreg_terms(a, b, weights=weights)["loss"]
+
+
+def vicreg_terms(a: Tensor, b: Tensor, *, weights: tuple[float, float, float] = (25.0, 25.0, 1.0)) -> dict[str, Tensor]:
+    """The loss as `loss`, and its three parts without their weights."""
     invariance, variance, covariance = vicreg_parts(a, b)
-    return weights[0] * invariance + weights[1] * variance + weights[2] * covariance
+    loss = weights[0] * invariance + weights[1] * variance + weights[2] * covariance
+    return {"loss": loss, "invariance": invariance, "variance": variance, "covariance": covariance}
+
+
+Terms = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Two aligned batches of embeddings (n, d) → `loss` and its parts."""
 
 
 class _Decorrelation(nn.Module):
-    """Encoders and three-layer projectors; the projections of all processes' pairs go into `parts`."""
+    """Encoders and three-layer projectors; the projections of all processes' pairs go into `terms`."""
 
-    name: str
-
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, name: str, terms: Terms) -> None:
         super().__init__()
-        setup.check_pairs(self.name)
+        setup.check_pairs(name)
+        self.name, self.terms = name, terms
         self.settings = setup.views
         self.sensors = setup.sensors
         self.negatives_km = setup.negatives_km
@@ -101,10 +117,6 @@ class _Decorrelation(nn.Module):
         """Two views of each place."""
         return pair(batch, self.settings, self.sensors, draws)
 
-    def terms(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """`loss` and its parts, of embeddings (n, d)."""
-        raise NotImplementedError
-
     def forward(self, views: tuple[View, View], batch: Batch) -> Outcome:
         own, other = projections(self.backbones, self.projectors, list(views))
         with torch.autocast(own.device.type, enabled=False):
@@ -120,21 +132,12 @@ class _Decorrelation(nn.Module):
 class Barlow(_Decorrelation):
     """Barlow Twins: the correlation between the two views' embeddings is to be the identity."""
 
-    name = "barlow"
-    redundancy = 0.0051
-
-    def terms(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        invariance, repeated = barlow_parts(a, b)
-        return {"loss": invariance + self.redundancy * repeated, "invariance": invariance, "redundancy": repeated}
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup, "barlow", barlow_terms)
 
 
 class VICReg(_Decorrelation):
     """The two views' embeddings are near, every number of them varies, and no two vary together."""
 
-    name = "vicreg"
-    weights = (25.0, 25.0, 1.0)
-
-    def terms(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        invariance, variance, covariance = vicreg_parts(a, b)
-        loss = self.weights[0] * invariance + self.weights[1] * variance + self.weights[2] * covariance
-        return {"loss": loss, "invariance": invariance, "variance": variance, "covariance": covariance}
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup, "vicreg", vicreg_terms)

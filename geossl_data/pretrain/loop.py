@@ -155,7 +155,9 @@ def _train(
     # Step, log, save
     if options.compile:
         for encoder in model.encoders.values():
-            encoder.compile()
+            # A transformer by its blocks: masked modelling calls these and never the whole.
+            for part in getattr(encoder, "blocks", [encoder]):
+                part.compile()
     parallel: nn.Module = module
     if ranks.world > 1:
         parallel = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -320,3 +320,17 @@ def test_learning_by_heart_says_whether_it_learned(shards: Any) -> None:
     assert good["verdict"] == "it learns"
     bad = overfit(shards, replace(SMALL, learning_rate=1e-9), steps=6)
     assert bad["verdict"].startswith("it does not learn: the loss fell to")
+
+
+@pytest.mark.parametrize(
+    ("options", "compiled"),
+    [({"encoder": "tiny"}, ["ResNet", "ResNet"]), ({"objective": "mae", "encoder": "tiny-vit"}, ["TransformerBlock"])],
+)
+def test_what_is_called_is_compiled(
+    shards: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], compiled: list[str]
+) -> None:
+    """Masked modelling calls the blocks of its encoder, others the whole."""
+    asked: list[str] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: asked.append(type(self).__name__))
+    train(shards, tmp_path, replace(SMALL, epochs=1, compile=True, **options))
+    assert asked == compiled

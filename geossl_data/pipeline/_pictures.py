@@ -27,7 +27,8 @@ Rows = tuple[tuple[str, ...], ...]
 
 def picture_samples(folder: Path, samples: Sequence[Sample], pool: "Pool", target: Mapping[str, int]) -> None:
     """Write pictures/{map,splits,strata,looks}.png of what was drawn from a pool, and the folder's report.html."""
-    from geossl_data.evaluation import coverage, pictures
+    from geossl_data.evaluation import coverage_tables, pictures
+    from geossl_data.evaluation.coverage import coverage_of
     from geossl_data.evaluation.report import REPORT_NAME, Section, Table, write_report
 
     drawing = _drawing_of(samples)
@@ -41,13 +42,13 @@ def picture_samples(folder: Path, samples: Sequence[Sample], pool: "Pool", targe
     pictures.strata_bars(into / "strata.png", target, drawn, pool.available)
     pictures.histograms(into / "looks.png", acquired, gaps)
     pictures.map_of(into / "splits.png", drawing, "Places by split")
-    found = coverage.coverage_of(drawing, _drawing_of_pool(pool, None))
+    found = coverage_of(drawing, _drawing_of_pool(pool, None))
     section = Section(
         title="Places",
-        facts={"places": len(samples), "looks": len(looks), **coverage.facts(found)},
+        facts={"places": len(samples), "looks": len(looks), **coverage_tables.facts(found)},
         tables=(
-            Table(rows=coverage.strata_table(target, drawn, pool.available), caption="Places of each stratum."),
-            Table(rows=coverage.bands_table(found.bands), caption="Bands of latitude, against the candidates."),
+            Table(rows=coverage_tables.strata_table(target, drawn, pool.available), caption="Places of each stratum."),
+            Table(rows=coverage_tables.bands_table(found.bands), caption="Bands of latitude, against the candidates."),
         ),
         pictures=(
             _picture(into / "map.png", "Where the places lie, by stratum."),
@@ -74,10 +75,10 @@ def picture_comparison(
     folder: Path, drawn: Mapping[str, Sequence[Sample]], pool: "Pool", measured: "Measures | None"
 ) -> Rows:
     """Write compare.csv and compare.png of what several strategies drew from one pool; the table, a column for each."""
-    from geossl_data.evaluation import coverage, pictures
+    from geossl_data.evaluation import coverage_tables, pictures
 
     drawings = {name: _drawing_of(samples) for name, samples in drawn.items()}
-    rows = coverage.compare(drawings, _drawing_of_pool(pool, measured))
+    rows = coverage_tables.compare(drawings, _drawing_of_pool(pool, measured))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(folder / f"{COMPARISON}.csv", text.getvalue())

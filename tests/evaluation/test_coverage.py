@@ -12,18 +12,15 @@ from geossl_data.evaluation.coverage import (
     CELL_SIZES_KM,
     Band,
     Drawing,
-    bands_table,
     cell_size_km,
     chi_square,
-    compare,
     coverage_of,
     equal_area_cells,
-    facts,
     landcover_shares,
     latitude_bands,
     strata_entropy,
-    strata_table,
 )
+from geossl_data.evaluation.coverage_tables import bands_table, compare, facts, strata_table
 from geossl_data.sampling.land import LandPoints, is_land, land_pieces
 
 
@@ -308,3 +305,16 @@ def test_counts_of_strata_stand_beside_their_target() -> None:
         ("c", "4", "0", "1", ""),
     )
     assert strata_table({}, {"a": 1}, {"a": 2}) == (("stratum", "candidates", "drawn"), ("a", "2", "1"))
+
+
+def test_how_near_training_comes_to_testing_is_said_where_places_are_split() -> None:
+    split = np.array(["train", "test", "val", "train"])
+    places = drawing(np.array([0.0, 1.0, 0.1, 3.0]), np.zeros(4), split=split)
+    degree = math.pi * 6371.0088 / 180
+    assert coverage_of(places).train_test_km == pytest.approx(degree, rel=1e-6)
+    assert facts(coverage_of(places))["train to test"] == "111 km at the nearest"
+    unsplit = drawing(np.array([0.0, 1.0]), np.zeros(2))
+    assert math.isnan(coverage_of(unsplit).train_test_km)
+    assert "train to test" not in facts(coverage_of(unsplit))
+    assert "train–test km" in compare({"one": places})[0]
+    assert "train–test km" not in compare({"one": unsplit})[0]

@@ -8,7 +8,10 @@ from torch import nn
 
 from geossl_data.errors import TrainingError
 from geossl_data.pretrain.normalisation import Normalisation, bands_of, channels_of, normalisation
-from geossl_data.pretrain.objectives.geography import CSP, Geographic, GeoLoc, embedding_width, known_places
+from geossl_data.pretrain.objectives.clusters import known_places
+from geossl_data.pretrain.objectives.csp import CSP
+from geossl_data.pretrain.objectives.geography import Geographic, embedding_width
+from geossl_data.pretrain.objectives.geoloc import GeoLoc
 from geossl_data.pretrain.objectives.georank import GeoRank
 from geossl_data.pretrain.objectives.registry import OBJECTIVES, Objective
 from geossl_data.pretrain.objectives.setup import Setup

@@ -14,24 +14,22 @@ from geossl_data.errors import TrainingError
 from geossl_data.pretrain.batches import Batch
 from geossl_data.pretrain.encoders import Bands
 from geossl_data.pretrain.looks import LookPlan
-from geossl_data.pretrain.objectives import geography
-from geossl_data.pretrain.objectives.geography import (
+from geossl_data.pretrain.objectives import csp, geoloc
+from geossl_data.pretrain.objectives.clusters import known_places, spherical_kmeans
+from geossl_data.pretrain.objectives.csp import (
     CSP,
     BatchDraws,
-    Geographic,
-    GeoLoc,
     LocationEncoder,
     contrast,
     contrast_with,
-    embedding_width,
     everywhere,
-    known_places,
     mixed,
     sphere_features,
-    spherical_kmeans,
 )
+from geossl_data.pretrain.objectives.geography import Geographic, embedding_width
+from geossl_data.pretrain.objectives.geoloc import GeoLoc
 from geossl_data.pretrain.objectives.georank import GeoRank
-from geossl_data.pretrain.objectives.negatives import Ground, distances_km
+from geossl_data.pretrain.objectives.negatives import Ground, distances_km, unit_vectors
 from geossl_data.pretrain.objectives.setup import Outcome, Setup
 from geossl_data.pretrain.views import Draws, ViewSettings, generator
 
@@ -65,11 +63,12 @@ def as_rank_of(monkeypatch: pytest.MonkeyPatch, whole: Batch, z: Tensor, rows: s
     """What one of several processes holds; what the others hold comes around it when it gathers."""
     own = z[rows].detach().requires_grad_()
     part = batch_of(whole.lonlat[rows].numpy(), index=whole.index[rows].tolist(), look=whole.look[rows, 0].tolist())
-    monkeypatch.setattr(
-        geography, "gather", lambda mine: torch.cat([z[: rows.start].detach(), mine, z[rows.stop :].detach()])
-    )
+    for module in (csp, geoloc):
+        monkeypatch.setattr(
+            module, "gather", lambda mine: torch.cat([z[: rows.start].detach(), mine, z[rows.stop :].detach()])
+        )
     everyone = {id(part.index): whole.index, id(part.look): whole.look}
-    monkeypatch.setattr(geography, "gathered", lambda mine: everyone[id(mine)])
+    monkeypatch.setattr(csp, "gathered", lambda mine: everyone[id(mine)])
     ground = Ground(whole.index, whole.lonlat)
     monkeypatch.setattr(Ground, "gathered", lambda _: ground)
     return own, part
@@ -97,7 +96,7 @@ def test_latitude_in_front_is_refused() -> None:
 def test_clusters_are_found_where_the_places_are() -> None:
     places = around(CORNERS, 30)
     centres = spherical_kmeans(places, 6, seed=3)
-    expected = geography.unit_vectors(torch.from_numpy(CORNERS)).numpy()
+    expected = unit_vectors(torch.from_numpy(CORNERS)).numpy()
     apart = np.linalg.norm(expected[:, None] - centres[None], axis=2)
     assert np.linalg.norm(centres, axis=1) == pytest.approx(1)
     assert apart.min(axis=1).max() < 0.02  # each has one, the cluster across the antimeridian too
@@ -115,7 +114,7 @@ def test_each_place_is_of_the_centre_nearest_by_great_circle() -> None:
     assert torch.equal(labels, distances_km(lonlat, centres).argmin(dim=1))
     assert labels.unique().numel() == 9
     # Each centre is the direction of the mean of its places: nothing is left to move.
-    points = geography.unit_vectors(lonlat)
+    points = unit_vectors(lonlat)
     means = torch.stack([points[labels == k].sum(dim=0) for k in range(9)])
     np.testing.assert_allclose(nn.functional.normalize(means).numpy(), term.centres.numpy(), atol=1e-9)
 
@@ -132,7 +131,7 @@ def test_clusters_are_the_same_again_and_with_a_turn_more() -> None:
 def test_many_places_are_fitted_on_a_share_of_them() -> None:
     places = around(CORNERS, 40)
     centres = spherical_kmeans(places, 6, seed=0, fit_on=60)
-    expected = geography.unit_vectors(torch.from_numpy(CORNERS)).numpy()
+    expected = unit_vectors(torch.from_numpy(CORNERS)).numpy()
     assert np.linalg.norm(expected[:, None] - centres[None], axis=2).min(axis=1).max() < 0.03
 
 
@@ -302,7 +301,7 @@ def test_draws_depend_on_the_batch_its_order_and_the_stream() -> None:
 
 def test_places_elsewhere_are_uniform_on_the_sphere() -> None:
     lonlat = everywhere(BatchDraws.of(batch_of(CORNERS)).uniform(0, 4000, 2))
-    points = geography.unit_vectors(lonlat)
+    points = unit_vectors(lonlat)
     np.testing.assert_allclose(points.mean(dim=0).numpy(), 0, atol=0.04)
     np.testing.assert_allclose((points.T @ points / 4000).numpy(), np.eye(3) / 3, atol=0.03)
     # The share within 30 degrees of the equator is half of the sphere; by uniform latitudes it would be a third.

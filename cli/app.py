@@ -248,6 +248,37 @@ def run(
 
 
 @app.command(
+    help="Train and judge a grid of recipes over one pool, going on where it was stopped. Writes one table of all "
+    "scores and a picture.\n\nExample: geossl sweep examples/sweep.yaml --out study"
+)
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="The YAML file that says what varies; examples/sweep.yaml is one.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes; left out: one for each GPU, else one.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells and the datasets that they share; train nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    from geossl_data.errors import TrainingError
+    from geossl_data.sweep.running import plan_sweep, run_sweep
+
+    if dry_run:
+        report = plan_sweep(spec, out, workers=workers)
+    else:
+        report = run_sweep(spec, out, workers=workers, progress=console.progress)
+    console.show(report, str(out), as_json=as_json)
+    if report.facts.get("failed"):
+        raise TrainingError(
+            f"{out}: {report.facts['failed']} of {report.facts['cells']} cells failed, see failed.csv; the same "
+            "command tries them again"
+        )
+
+
+@app.command(
     help="Print the recipe of a dataset folder, or a complete one with the defaults where there is none.\n\n"
     "Example: geossl config > recipe.yaml"
 )
@@ -265,7 +296,9 @@ def sandbox(
     folder: Annotated[
         Path, typer.Argument(help="Folder to write; the catalog is catalog.parquet in it.", metavar="DIR")
     ],
-    size: Annotated[Literal["tiny", "small", "large"], typer.Option("--size", help="How much ground.")] = "small",
+    size: Annotated[
+        Literal["tiny", "small", "large", "world"], typer.Option("--size", help="How much ground.")
+    ] = "small",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the planet.")] = 0,
 ) -> None:
     from geossl_data.sandbox import build_sandbox

@@ -26,7 +26,7 @@ def _value_type(info: FieldInfo) -> Any:
 
 
 def _default_text(info: FieldInfo) -> str:
-    return "" if info.default is None or info.default is False else f" [default: {info.default}]"
+    return "" if info.default in (None, False, "") else f" [default: {info.default}]"
 
 
 def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from geossl_data import pipeline
     from geossl_data.bands import BANDS, MEMBERS
     from geossl_data.errors import GeosslError
-    from geossl_data.evaluation.probes import knn_accuracy, linear_probe
+    from geossl_data.evaluation.classifiers import knn_accuracy, linear_probe
     from geossl_data.pipeline import Report
     from geossl_data.pipeline._export import export
     from geossl_data.pipeline._open import open_look, open_sample
@@ -70,8 +70,8 @@ _HOME = {
     "build_tile": "tiles.build",
     "draw_samples": "sampling.draw",
     "export": "pipeline._export",
-    "knn_accuracy": "evaluation.probes",
-    "linear_probe": "evaluation.probes",
+    "knn_accuracy": "evaluation.classifiers",
+    "linear_probe": "evaluation.classifiers",
     "load_encoder": "pretrain.export",
     "make_pool": "sampling.pool",
     "match": "scenes.matching",

@@ -138,6 +138,14 @@ def named_cell(row: int, column: int) -> str:
     return f"{_named(row, 'UD')}_{_named(column, 'RL')}"
 
 
+def cell_centre(name: str, spacing_km: float) -> tuple[float, float]:
+    """Longitude and latitude of the middle of a cell, degrees, by the name that `cell_name` gives it."""
+    row, column = (int(part[:-1]) * (1 if part[-1] in "UR" else -1) for part in name.split("_"))
+    n_columns = _columns(row, spacing_km)
+    lat = (row + 0.5) * _row_degrees(spacing_km)
+    return (column + n_columns // 2 + 0.5) / n_columns * 360.0 - 180.0, max(-90.0, min(lat, 90.0))
+
+
 def cell_names(rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.str_]:
     """The ids of cells as `named_cell` gives them one by one; arrays of shape (n,)."""
     parts = []

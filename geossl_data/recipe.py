@@ -164,6 +164,8 @@ StrategyName = Literal["uniform", "grid", "geography", "cities", "balanced", "di
 class DrawOptions(Section):
     """What drawing places has in common, with a catalog and without one."""
 
+    later: ClassVar[tuple[str, ...]] = ("test_bbox",)
+
     strategy: StrategyName = Field(
         "geography",
         description="uniform: every square kilometre alike; grid: an even lattice; geography: the count is spread over "
@@ -216,6 +218,9 @@ class DrawOptions(Section):
     )
     val: float = Field(0.1, ge=0, lt=1, description="Share of the blocks for validation.")
     test: float = Field(0.2, ge=0, lt=1, description="Share of the blocks for testing.")
+    test_bbox: Bbox = Field(
+        None, description="Test only in west south east north, degrees, as on a continent, instead of by --test."
+    )
     seed: int = Field(0, ge=0, description="Seed of every draw, of the splits and of the shuffle into shards.")
 
     @property
@@ -251,7 +256,7 @@ class SampleOptions(DrawOptions):
     name: ClassVar[str] = "sample"
     summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
     example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
-    later: ClassVar[tuple[str, ...]] = ("snap",)
+    later: ClassVar[tuple[str, ...]] = ("snap", "test_bbox")
 
     looks: Literal["single", "seasons", "long", "series"] = Field(
         "single",
@@ -292,11 +297,18 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _bands(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if value and (not all(names) or len(set(names)) != len(names) or any(" " in name for name in names)):
+        raise ValueError(f"{value!r} is not names of bands with commas between them, as in B04,B03,B02")
+    return value
+
+
 class ShardOptions(Section):
     name: ClassVar[str] = "shard"
     summary: ClassVar[str] = "Cut every look onto its pixel grid and store the samples as WebDataset shards."
     example: ClassVar[str] = "geossl shard mydata --workers 4"
-    own: ClassVar[tuple[str, ...]] = ("rasters", "tile", "val", "test", "block_km", "seed")
+    own: ClassVar[tuple[str, ...]] = ("rasters", "tile", "bands", "val", "test", "block_km", "seed")
     """Options that only a table of own rasters has a use for."""
     later: ClassVar[tuple[str, ...]] = ("max_cloud", "min_entropy", "output", "from_table", *own)
 
@@ -325,8 +337,8 @@ class ShardOptions(Section):
     from_table: str = Field(
         "",
         description="CSV file of your own rasters instead of samples of a catalog: columns place, time, sensor, path; "
-        "maybe look (its number, where times differ or are not known), split, label, lon, lat, bands. Times without a "
-        "zone are UTC.",
+        "maybe look (its number, where times differ or are not known), split, label (several with |), lon, lat, bands, "
+        "scale, offset, units. Times without a zone are UTC. Or a folder with a folder of images for each class.",
     )
     rasters: str = Field(
         "", description="With --from-table: folder that its paths are relative to and stay in; left out: the table's."
@@ -337,6 +349,11 @@ class ShardOptions(Section):
         le=16_384,
         description="With --from-table: side of the squares that rasters are cut into, in pixels of the finest sensor; "
         "strips that hold no whole one are dropped. 0: rasters are squares already.",
+    )
+    bands: Annotated[str, AfterValidator(_bands)] = Field(
+        "",
+        description="With --from-table FOLDER: names of the bands of its images, as in B04,B03,B02; those of radar "
+        "(VV, VH) make the sensor s1, all others s2. Left out: as the files say, or counted.",
     )
     val: float = Field(0.1, ge=0, lt=1, description="With --from-table: share of blocks, or places, for validation.")
     test: float = Field(0.2, ge=0, lt=1, description="With --from-table: share of blocks, or places, for testing.")
@@ -487,17 +504,81 @@ class PretrainOptions(Section):
         return {name: value for name, value in values.items() if name not in self.of_method}
 
 
+EVALUATION_TASKS = (
+    "classification", "multilabel", "segmentation", "change", "retrieval", "cross-sensor", "events", "geolocation",
+)  # fmt: skip
+
+
+def _tasks(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if value != "all" and not (set(names) <= set(EVALUATION_TASKS) and len(set(names)) == len(names)):
+        raise ValueError(f"{value!r} is not all, or some of {', '.join(EVALUATION_TASKS)}")
+    return value
+
+
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """`1,10,100` percent as shares in (0, 1], ascending; ValueError where it is not that."""
+    try:
+        shares = sorted(float(part) / 100 for part in text.split(","))
+    except ValueError:
+        shares = []
+    if not shares or not all(0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
+        raise ValueError(f"{text!r} is not percents above 0 up to 100, as in 1,10,100")
+    return tuple(shares)
+
+
+def _fractions(value: Any) -> Any:
+    text = str(value)
+    parse_fractions(text)
+    return text
+
+
 class EvaluateOptions(Section):
     name: ClassVar[str] = "evaluate"
-    summary: ClassVar[str] = "Probe a trained encoder beside a random one of the same shape."
-    example: ClassVar[str] = "geossl evaluate mydata --run default"
+    summary: ClassVar[str] = (
+        "Judge an encoder by labelled places, beside a random one and a supervised one of the same shape."
+    )
+    example: ClassVar[str] = "geossl evaluate mydata --run default --task classification,segmentation"
 
     run: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Name of the folder below runs/.")
+    encoder: str = Field(
+        "",
+        description="Exported encoder to judge instead of the run's: a safetensors file, a run's folder, or several "
+        "with commas; its scores go to evaluations/.",
+    )
+    task: Annotated[str, AfterValidator(_tasks)] = Field(
+        "classification",
+        description="What to judge by, several with commas: classification, multilabel (land classes); segmentation, "
+        "change (maps); retrieval (of one class), cross-sensor (of one place), events (places that changed), "
+        "geolocation; all: what the labels allow.",
+    )
+    target: str = Field(
+        "", description="Member with the class maps of segmentation and change; left out: label, or the only one."
+    )
+    fractions: Annotated[str, BeforeValidator(_fractions)] = Field(
+        "100", description="Percents of the labelled train places that teach, as in 1,10,100."
+    )
+    seeds: int = Field(3, ge=1, le=100, description="Random encoders, label subsets and trained heads of each kind.")
     k: int = Field(20, ge=1, le=1000, description="Neighbours of the kNN probe.")
+    temperature: float = Field(0.07, gt=0, le=10, description="Temperature of their vote.")
     ridge: float = Field(1.0, gt=0, description="Regularisation of the closed-form linear probe.")
-    batch_size: int = Field(64, ge=1, description="Looks per forward pass.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute features.")
-    seed: int = Field(0, ge=0, description="Seed of the random encoder.")
+    statistics: str = Field(
+        "auto",
+        description="Means and deviations that images are standardised by: encoder (those it was trained with), own "
+        "(of the labelled train split), a JSON file {band: [mean, deviation]}; auto: the encoder's where units agree.",
+    )
+    epochs: int = Field(
+        20, ge=1, le=10_000, description="Passes of decoders, fine-tuning and supervised training over the labels."
+    )
+    crop: int = Field(0, ge=0, le=2046, description="Side of the crops of supervised training, pixels; 0: whole looks.")
+    supervised: bool = Field(True, description="Train encoders of the same shape with the labels alone to compare.")
+    finetune: bool = Field(False, description="Segmentation and change: also train the encoder on with the labels.")
+    event_percent: float = Field(
+        5.0, gt=0, le=100, description="Part of a place that has to change to be an event, percent."
+    )
+    batch_size: int = Field(64, ge=2, description="Looks per forward pass; training takes half of it.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
+    seed: int = Field(0, ge=0, description="First seed of random encoders, label subsets and heads.")
 
 
 SECTIONS: tuple[type[Section], ...] = (

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("sandbox",),
     ("pipeline",),
+    ("sweep",),
     ("demo",),
 )
 
@@ -46,7 +47,13 @@ DOORS = {
     "rioxarray": ("geossl_data.tiles.datasets",),
     "tarfile": ("geossl_data.shards",),
     "webdataset": ("geossl_data.shards.reading.adapter",),
-    "torch": ("geossl_data.pretrain", "geossl_data.evaluation.probes"),
+    "torch": (
+        "geossl_data.pretrain",
+        *(
+            f"geossl_data.evaluation.{name}"
+            for name in ("sight", "features", "classifiers", "decoders", "learning", "bench", "probes")
+        ),
+    ),
     "safetensors": ("geossl_data.pretrain",),
     "geopandas": ("geossl_data.scenes", "geossl_data.sampling.layers.vectors"),
     "matplotlib": ("geossl_data.evaluation.pictures",),

@@ -11,6 +11,7 @@ from pyproj import Geod
 from geossl_data.grid import (
     Grid,
     cell,
+    cell_centre,
     cell_name,
     cell_names,
     cells,
@@ -61,6 +62,12 @@ def test_cells_are_never_wider_or_higher_than_their_spacing(point: tuple[float, 
     apart = float(haversine_km(lon, lat, east, lat))
     if apart > 1.6 * spacing:
         assert cell(lon, lat, spacing) != cell(east, lat, spacing)
+
+
+@given(st.floats(-180, 179.999), st.floats(-89.9, 89.9), st.sampled_from([1.0, 10.0, 50.0, 700.0]))
+def test_the_centre_of_a_cell_lies_in_it(lon: float, lat: float, spacing_km: float) -> None:
+    name = cell_name(lon, lat, spacing_km)
+    assert cell_name(*cell_centre(name, spacing_km), spacing_km) == name
 
 
 def test_cell_names_by_hand() -> None:

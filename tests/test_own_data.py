@@ -3,7 +3,9 @@
 import gc
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,14 @@ from stac_geoparquet.arrow import stac_table_to_items
 
 import geossl_data as gd
 from geossl_data import pipeline, tables
-from geossl_data.errors import DatasetError, EmptyResultError
+from geossl_data.errors import DatasetError, EmptyResultError, ShardError
 from geossl_data.files import sha256
 from geossl_data.grid import to_lonlat
 from geossl_data.records import Skipped
 from geossl_data.scenes.items import read_items
 from geossl_data.shards.codec import CODECS
+from geossl_data.shards.manifest import Entry
+from geossl_data.shards.stac_table import write_manifest
 from geossl_data.tiles import own
 
 Command = Callable[..., tuple[int, str, str]]
@@ -322,6 +326,185 @@ def test_a_folder_of_samples_is_not_mixed_with_own_rasters(tmp_path: Path) -> No
         pipeline.shard(tmp_path / "data", options(table))
 
 
+# ------------------------------------------------------------------------------------------------ labels, scales
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of scaled numbers whose looks have several classes, one or none; copy it to change it."""
+    folder = tmp_path_factory.mktemp("labelled")
+    lines = ["place,look,sensor,path,bands,label,scale,offset,units"]
+    labels = ["water|forest", "forest", "", "town|water", "town", "forest|town|water"]
+    for place, label in enumerate(labels):
+        path = f"{place}.tif"
+        write_raster(folder / path, numbers(2, 12, 12, dtype="int16", start=100 * place - 300), nodata=-7)
+        lines.append(f"p{place},0,s2,{path},B04 B08,{label},0.5,-20,counts")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    pipeline.shard(folder / "data", options(folder / "table.csv", val=0, test=0.3, seed=1))
+    return folder / "data"
+
+
+def test_scale_offset_and_units_are_those_of_the_table(labelled: Path) -> None:
+    with gd.open_shards(labelled) as shards:
+        member = shards.members["s2"]
+        assert (member.bands, member.scale, member.offset, member.units) == (("B04", "B08"), 0.5, -20.0, "counts")
+        train = [index for index, entry in enumerate(shards.entries) if entry.split == "train"]
+        assert 0 < len(train) < len(shards)
+        kept = []
+        for index in range(len(shards)):
+            place = int(shards.keys[index][1:])
+            stored = shards.read(index, 0)["s2"]
+            np.testing.assert_array_equal(stored, numbers(2, 12, 12, dtype="int16", start=100 * place - 300))
+            kept += [stored[0][stored[0] != -7]] if index in train else []
+        values = np.concatenate(kept) * 0.5 - 20
+        noted = shards.notes["statistics"]["B04"]
+        assert (noted["mean"], noted["std"]) == pytest.approx((values.mean(), values.std()))
+        assert noted["count"] == len(values)
+        described = shards.meta(0)["members"]["s2"]
+        assert (described["scale"], described["offset"], described["units"]) == (0.5, -20.0, "counts")
+
+
+def test_looks_with_several_classes_say_all_of_them(labelled: Path) -> None:
+    with gd.open_shards(labelled) as shards:
+        assert shards.notes["label_names"] == {"1": "forest", "2": "town", "3": "water"}
+        assert {entry.key: (entry.labels, entry.labels_more) for entry in shards.entries} == {
+            "p0": ((3,), ((3, 1),)),
+            "p1": ((1,), ((1,),)),
+            "p2": ((0,), ()),
+            "p3": ((2,), ((2, 3),)),
+            "p4": ((2,), ((2,),)),
+            "p5": ((1,), ((1, 2, 3),)),
+        }
+    assert "All classes of each look" in (labelled / "croissant.json").read_text()
+
+
+def test_a_dataset_of_single_classes_has_no_column_for_several(floods: tuple[Path, Path]) -> None:
+    assert "geossl:labels_more" not in tables.open_parquet(floods[1] / "manifest.parquet").column_names
+
+
+def test_nothing_is_found_wrong_with_scaled_numbers_and_several_classes(labelled: Path, tmp_path: Path) -> None:
+    assert pipeline.verify(labelled, deep=True) == []
+    pipeline.export(labelled, to="npy", out=tmp_path / "npy")
+    assert pipeline.verify(tmp_path / "npy", deep=True) == []
+    with gd.open_shards(labelled) as source, gd.open_shards(tmp_path / "npy") as written:
+        assert [entry.labels_more for entry in written.entries] == [entry.labels_more for entry in source.entries]
+        assert written.members == source.members
+        np.testing.assert_array_equal(written.read(0, 0)["s2"], source.read(0, 0)["s2"])
+
+
+def _other_member(values: dict[str, Any]) -> Callable[[list[Entry], dict[str, Any]], None]:
+    def change(entries: list[Entry], notes: dict[str, Any]) -> None:
+        notes["members"] = [notes["members"][0] | values]
+
+    return change
+
+
+def _other_labels(values: dict[str, Any]) -> Callable[[list[Entry], dict[str, Any]], None]:
+    def change(entries: list[Entry], notes: dict[str, Any]) -> None:
+        number = next(number for number, entry in enumerate(entries) if entry.key == "p0")
+        entries[number] = replace(entries[number], **values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (_other_member({"scale": 0.25}), "its JSON says scale 0.5 of s2, the manifest 0.25"),
+        (_other_member({"scale": 0.25}), "statistics of B04: mean"),
+        (_other_member({"units": "reflectance"}), "its JSON says units counts of s2, the manifest reflectance"),
+        (_other_labels({"labels": (1,)}), "look 0: is labelled 1, the first of its classes is 3"),
+        (_other_labels({"labels": (1,)}), "look 0: its JSON says geossl:label 3, the manifest 1"),
+        (_other_labels({"labels_more": ((3, 2),)}), "look 0: its JSON says geossl:labels [3, 1], the manifest [3, 2]"),
+        (_other_labels({"labels_more": ()}), "look 0: its JSON says geossl:labels [3, 1], the manifest []"),
+        (_other_labels({"labels_more": ((3, 9),)}), "look 0: a class 9 that the notes do not name"),
+        (_other_labels({"labels_more": ((3, 1, 3),)}), "look 0: a class comes twice among 3, 1, 3"),
+    ],
+)
+def test_what_is_said_otherwise_of_numbers_and_classes_is_found(
+    labelled: Path, tmp_path: Path, change: Callable[[list[Entry], dict[str, Any]], None], found: str
+) -> None:
+    shutil.copytree(labelled, tmp_path / "data")
+    manifest = gd.read_manifest(labelled / "manifest.parquet")
+    entries, notes = list(manifest.entries), dict(manifest.notes)
+    change(entries, notes)
+    write_manifest(tmp_path / "data" / "manifest.parquet", entries, notes)
+    assert any(found in finding.what for finding in pipeline.verify(tmp_path / "data", deep=True))
+
+
+def test_classes_of_one_look_for_another_number_of_looks_are_no_entry(labelled: Path) -> None:
+    entry = gd.read_manifest(labelled / "manifest.parquet").entries[0]
+    with pytest.raises(ShardError, match="columns disagree on the 1 looks"):
+        replace(entry, labels_more=((1,), (2,)))
+
+
+# ------------------------------------------------------------------------------------------------ folders of classes
+
+
+def classes(folder: Path, n_images: int = 10) -> Path:
+    """Pictures of three bands in a folder for each of two classes."""
+    for position, name in enumerate(("river", "forest")):
+        for number in range(n_images):
+            array = numbers(3, 8, 8, dtype="uint8", start=50 * position + number)
+            write_raster(folder / name / f"{name}_{number}.png", array)
+    return folder
+
+
+def test_a_folder_of_classes_needs_no_table(geossl: Command, tmp_path: Path) -> None:
+    images = classes(tmp_path / "data" / "images")  # in the folder of the dataset, which can be moved with it
+    (images / "river" / "notes.txt").write_text("no image\n")
+    asked = ("--from-table", images, "--bands", "B04, B03,B02", "--seed", 2)
+    code, out, err = geossl("shard", tmp_path / "data", *asked)
+    assert code == 0, err
+    assert "14 / 2 / 4" in " ".join(out.split())
+    with gd.open_shards(tmp_path / "data") as shards:
+        assert shards.members["s2"].bands == ("B04", "B03", "B02")
+        assert shards.notes["label_names"] == {"1": "forest", "2": "river"}
+        counts = Counter((entry.labels[0], entry.split) for entry in shards.entries)
+        assert counts == {(kind, split): n for kind in (1, 2) for split, n in (("train", 7), ("val", 1), ("test", 2))}
+        index = shards.keys.index("river_3")
+        np.testing.assert_array_equal(shards.read(index, 0)["s2"], numbers(3, 8, 8, dtype="uint8", start=3))
+        assert shards.entries[index].labels == (2,)
+    (skipped,) = tables.read_table(tmp_path / "data" / "skipped.parquet", Skipped)
+    assert (skipped.reason, skipped.detail[:16]) == ("not-an-image", "river/notes.txt:")
+    assert pipeline.verify(tmp_path / "data", deep=True) == []
+
+    recipe = yaml.safe_load((tmp_path / "data" / "recipe.yaml").read_text())
+    assert (recipe["shard"]["from_table"], recipe["shard"]["bands"]) == ("images", "B04, B03,B02")
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    assert not pipeline.shard(tmp_path / "moved").fresh
+    code, _, err = geossl("run", tmp_path / "moved" / "recipe.yaml", "--out", tmp_path / "again")
+    assert code == 0, err
+    assert pipeline.digest(tmp_path / "again") == pipeline.digest(tmp_path / "moved")
+
+
+def test_a_folder_of_classes_is_not_a_table_of_the_same_images(tmp_path: Path) -> None:
+    images = classes(tmp_path / "images", 2)
+    pipeline.shard(tmp_path / "data", options(images, bands="B04,B03,B02"))
+    lines = ["place,look,sensor,path,label,bands"]
+    lines += [
+        f"{path.stem},0,s2,{path.parent.name}/{path.name},{path.parent.name},B04 B03 B02"
+        for path in images.rglob("*.png")
+    ]
+    (images / "table.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DatasetError, match="cut from other samples or with other options"):
+        pipeline.shard(tmp_path / "data", options(images / "table.csv"))
+
+
+def test_a_dataset_does_not_become_a_class_of_itself(tmp_path: Path) -> None:
+    images = classes(tmp_path / "images", 1)
+    for folder in (images, images / "data", images / "river"):
+        with pytest.raises(DatasetError, match="whose folders are classes; give the dataset a folder elsewhere"):
+            pipeline.shard(folder, options(images))
+    assert not (images / "data").exists()
+
+
+def test_bands_of_a_table_stand_in_the_table(tmp_path: Path) -> None:
+    table = pictures(tmp_path / "pictures", 1)
+    with pytest.raises(DatasetError, match=r"--bands is for a folder of classes; a table names them in its column"):
+        pipeline.shard(tmp_path / "data", options(table, bands="B04"))
+
+
 # ------------------------------------------------------------------------------------------------ command line, recipe
 
 
@@ -350,6 +533,8 @@ def test_the_command_makes_shards_and_the_recipe_makes_them_again(geossl: Comman
         (("--from-table", "gone.csv"), "gone.csv: the table cannot be read: No such file"),
         (("--from-table", "https://host/a.csv?sig=SECRET"), "https://host/a.csv: an address where a file"),
         (("--tile", 12), "tile is for --from-table only"),
+        (("--bands", "B04"), "bands is for --from-table only"),
+        (("--from-table", "gone.csv", "--bands", "B04,,B02"), "is not names of bands with commas between them"),
         (("--from-table", "gone.csv", "--max-cloud", 5), "max_cloud is for scenes of a catalog only"),
         (("--from-table", "gone.csv", "--val", 0.5, "--test", 0.5), "val + test leave nothing to train on"),
     ],

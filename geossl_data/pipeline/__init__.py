@@ -6,6 +6,7 @@ input does nothing. A folder is worked on by one process at a time.
 """
 
 from geossl_data.pipeline._check import nearest_splits, verify
+from geossl_data.pipeline._evaluate import evaluate
 from geossl_data.pipeline._export import export
 from geossl_data.pipeline._fetch import fetch, plan_fetch
 from geossl_data.pipeline._folder import Report, recipe_of
@@ -13,7 +14,7 @@ from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._replay import digest, run
 from geossl_data.pipeline._sample import compare, sample
 from geossl_data.pipeline._shard import shard
-from geossl_data.pipeline._train import evaluate, overfit, plan_pretrain, pretrain
+from geossl_data.pipeline._train import overfit, plan_pretrain, pretrain
 
 __all__ = [
     "Report",

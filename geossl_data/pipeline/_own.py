@@ -110,15 +110,14 @@ def shard_own(
 ) -> Report:
     """Store the rasters of a table as shards with a manifest; resumes what an interrupted run left.
 
-    options: `from_table` names the table; see `shards.writing.own.table` for what it says. The rest is as of `shard`;
-    the workers of a scheduler have to see the rasters too.
+    options: `from_table` names the table, see `shards.writing.own.table` for what it says, or a folder of classes, see
+    `shards.writing.own.classes`. The rest is as of `shard`; the workers of a scheduler have to see the rasters too.
     Raises DatasetError for a table that contradicts itself or whose rasters do not fit together; single rasters that
     cannot be used are left out with a reason.
     """
     from geossl_data.sampling.splits import SplitRule
     from geossl_data.scenes.hrefs import redact
     from geossl_data.shards.writing.own.plan import inputs_digest, own_nbytes, plan_own
-    from geossl_data.shards.writing.own.table import read_rows
     from geossl_data.shards.writing.plan import plan_shards
     from geossl_data.shards.writing.report import manifest_notes
     from geossl_data.shards.writing.writer import write_shards
@@ -128,14 +127,15 @@ def shard_own(
             raise DatasetError(f"{redact(name)}: an address where a file or folder of this machine belongs")
     options = with_table(with_table(options, Path.cwd()), folder)
     table = Path(options.from_table)
-    root = Path(options.rasters) if options.rasters else table.parent
+    of_classes = table.is_dir()
+    root = Path(options.rasters or (table if of_classes else table.parent))
     if (folder / SAMPLES).exists():
         raise DatasetError(f"{folder}: holds samples of a catalog; give your own rasters a folder of their own")
     if options.rasters and not root.is_dir():
         raise DatasetError(f"{root}: no such folder of rasters")
-    rows = read_rows(table, root)
+    rows = _rows(folder, table, root, options)
     rasters = survey(rows, root, _known(folder), progress)
-    fingerprint = _by_content(options).fingerprint(inputs_digest(rows, rasters))
+    fingerprint = _by_content(options, of_classes=of_classes).fingerprint(inputs_digest(rows, rasters))
     if fresh:
         start_over(folder)
     if stand(folder, fingerprint):
@@ -144,7 +144,7 @@ def shard_own(
     if store is not None:
         require_own(store, fingerprint)
     rule = SplitRule(block_km=options.block_km, val=options.val, test=options.test, seed=options.seed)
-    plan = plan_own(rows, rasters, tile=options.tile, rule=rule)
+    plan = plan_own(rows, rasters, tile=options.tile, rule=rule, stratified=of_classes)
     threads = max(1, len(os.sched_getaffinity(0)) // workers) if scheduler is None else THREADS_ELSEWHERE
     with working_on(folder, _portable(folder, options)):
         _remember(folder, rasters)
@@ -178,9 +178,23 @@ def shard_own(
     return _report(folder, plan, fresh=True)
 
 
-def _by_content(options: ShardOptions) -> ShardOptions:
-    """The options without the names of files: what they hold is counted apart."""
-    return options.model_copy(update={"from_table": "own", "rasters": ""})
+def _rows(folder: Path, table: Path, root: Path, options: ShardOptions) -> "list[Row]":
+    """The rows of a table, or of a folder of classes. folder: that of the dataset, which may not lie among these."""
+    from geossl_data.shards.writing.own.classes import read_classes
+    from geossl_data.shards.writing.own.table import read_rows
+
+    if not table.is_dir():
+        if options.bands:
+            raise DatasetError(f"{table}: --bands is for a folder of classes; a table names them in its column bands")
+        return read_rows(table, root)
+    if folder.resolve().is_relative_to(table.resolve()):
+        raise DatasetError(f"{folder}: lies in {table}, whose folders are classes; give the dataset a folder elsewhere")
+    return read_classes(table, root, [name.strip() for name in options.bands.split(",") if name.strip()])
+
+
+def _by_content(options: ShardOptions, *, of_classes: bool) -> ShardOptions:
+    """The options without the names of files and bands: what they hold, and what rows say, is counted apart."""
+    return options.model_copy(update={"from_table": "classes" if of_classes else "own", "rasters": "", "bands": ""})
 
 
 def survey(

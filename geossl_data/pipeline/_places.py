@@ -46,6 +46,7 @@ def draw_places(
                 buffer_km=options.buffer_km,
                 val=options.val,
                 test=options.test,
+                test_bbox=options.test_bbox,
                 seed=options.seed,
             )
             task.advance(note=f"{len(sites):,} places")

@@ -8,13 +8,14 @@ from typing import Any
 from geossl_data.errors import RecipeError
 from geossl_data.files import sha256
 from geossl_data.pipeline._drawing import resolved as with_paths
+from geossl_data.pipeline._evaluate import evaluate
 from geossl_data.pipeline._fetch import fetch, resolved
 from geossl_data.pipeline._folder import MANIFEST, SHARDS, Report
 from geossl_data.pipeline._own import with_table
 from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._sample import sample
 from geossl_data.pipeline._shard import shard
-from geossl_data.pipeline._train import evaluate, pretrain
+from geossl_data.pipeline._train import pretrain
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import SECTIONS, DrawOptions, ShardOptions, read_recipe
 

@@ -1,4 +1,4 @@
-"""The stages that train an encoder and probe it."""
+"""The stage that trains an encoder."""
 
 from contextlib import nullcontext
 from dataclasses import fields
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from geossl_data.errors import DatasetError
 from geossl_data.pipeline._folder import MANIFEST, RUNS, SHARDS, Report, need, recipe_of, working_on
 from geossl_data.progress import Progress, silent
-from geossl_data.recipe import RECIPE_NAME, EvaluateOptions, PretrainOptions, write_recipe
+from geossl_data.recipe import RECIPE_NAME, PretrainOptions, write_recipe
 
 if TYPE_CHECKING:
     from geossl_data.pretrain.options import TrainingOptions
@@ -77,28 +77,3 @@ def training_options(options: PretrainOptions) -> "TrainingOptions":
     from geossl_data.pretrain.options import TrainingOptions
 
     return TrainingOptions(**{field.name: getattr(options, field.name) for field in fields(TrainingOptions)})
-
-
-def evaluate(folder: Path, options: EvaluateOptions | None = None, *, progress: Progress = silent) -> Report:
-    """Probe a run's encoders beside random ones of the same shape. Writes runs/<run>/scores.json."""
-    from geossl_data.evaluation.probes import evaluate as probe
-
-    need(folder, MANIFEST, SHARDS, stage="shard")
-    options = options or recipe_of(folder).evaluate or EvaluateOptions()
-    run = folder / RUNS / options.run
-    if not run.is_dir():
-        raise DatasetError(
-            f"{folder}: no run named {options.run!r}; train one with `geossl pretrain --run {options.run}`"
-        )
-    with working_on(folder, options):
-        scores = probe(
-            folder,
-            run,
-            k=options.k,
-            ridge=options.ridge,
-            batch_size=options.batch_size,
-            device=options.device,
-            seed=options.seed,
-            progress=progress,
-        )
-    return Report(stage="evaluate", fresh=True, facts=scores.facts(), table=scores.table())

@@ -98,6 +98,7 @@ def draw_places(
     buffer_km: float = 0.0,
     val: float = 0.1,
     test: float = 0.2,
+    test_bbox: tuple[float, float, float, float] | None = None,
     seed: int = 0,
 ) -> Sites:
     """Draw `count` sites of `size` 10 m pixels on land between 56° S and 83° N.
@@ -128,7 +129,7 @@ def draw_places(
         raise SamplingError(
             f"no land between {-SOUTHERNMOST:g}° S and {NORTHERNMOST:g}° N in the area; places are drawn on land only"
         )
-    rule = SplitRule(block_km=block_km, val=val, test=test, seed=seed)
+    rule = SplitRule(block_km=block_km, val=val, test=test, seed=seed, test_bbox=test_bbox)
     least_km = least_distance_km(size, min_distance_km)
     draw = _Draw(
         pieces=pieces,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geossl_data.grid import EARTH_RADIUS_KM, cell_name, cells, named_cell
+from geossl_data.grid import EARTH_RADIUS_KM, cell_centre, cell_name, cells, named_cell
 from geossl_data.records import SPLITS, Split
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +29,9 @@ class SplitRule:
     test: float = 0.2
     """Chance of a block to be for testing."""
     seed: int = 0
+    test_bbox: tuple[float, float, float, float] | None = None
+    """West, south, east, north, degrees, west > east across the antimeridian: the blocks centred there are for testing,
+    and no others."""
 
     def block(self, lon: float, lat: float) -> str:
         """Name of the block that holds a point in degrees."""
@@ -43,7 +46,16 @@ class SplitRule:
         """The splits of blocks, shape (n,), as `split` gives them one by one."""
         hashes = b"".join(hashlib.sha256(f"{self.seed}/{block}".encode()).digest()[:8] for block in blocks)
         draw = np.frombuffer(hashes, ">u8").astype(np.float64) / 2**64
+        if self.test_bbox is not None:
+            rest = np.where(draw < self.val, "val", "train")
+            return np.where([self._is_held_out(block) for block in blocks], "test", rest)
         return np.where(draw < self.test, "test", np.where(draw < self.test + self.val, "val", "train"))
+
+    def _is_held_out(self, block: str) -> bool:
+        assert self.test_bbox is not None
+        west, south, east, north = self.test_bbox
+        lon, lat = cell_centre(block, self.block_km)
+        return south <= lat <= north and (west <= lon <= east if west <= east else lon >= west or lon <= east)
 
     def near_other_split(self, lon: float, lat: float, buffer_km: float) -> bool:
         """True where a block of another split may lie within `buffer_km` of a point in degrees."""

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.bands import MEMBERS, S2_MEMBERS, S2_QUANTIFICATION, Member
@@ -162,7 +161,7 @@ def _content(shards: Shards, positions: Mapping[str, int], stored: Stored) -> Co
     entry, meta = shards.entries[index], shards.meta(index)
     written = {"key", "split", "size_px", "shard", "offset", "nbytes", "n_looks"}
     written |= {"members", "member_nbytes", "member_crc32"}
-    looks = tuple(_physical(shards, index, look) for look in range(entry.n_looks))
+    looks = tuple(shards.read(index, look) for look in range(entry.n_looks))
     return Content(
         key=entry.key,
         split=entry.split,
@@ -171,12 +170,8 @@ def _content(shards: Shards, positions: Mapping[str, int], stored: Stored) -> Co
         meta={name: value for name, value in meta.items() if name != "members"},
         row={field.name: getattr(entry, field.name) for field in fields(Entry) if field.name not in written},
         years=tuple(sorted(_years(entry, meta))),
+        is_stored=True,
     )
-
-
-def _physical(shards: Shards, index: int, look: int) -> dict[str, Array]:
-    arrays = shards.read(index, look)
-    return {name: np.asarray(shards.members[name].physical(array)) for name, array in arrays.items()}
 
 
 def _years(entry: Entry, meta: Mapping[str, Any]) -> set[int]:

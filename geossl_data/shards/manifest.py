@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,6 +38,8 @@ MAX_BANDS = 1024
 
 PREFIX = "geossl:"
 """Of the columns that STAC has no name for."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,9 @@ class Entry:
     """Further parts of each look's Sentinel-2 acquisition; empty where no look of the sample is such a mosaic."""
     s1_more: tuple[tuple[str, ...], ...] = ()
     """Further frames of each look's Sentinel-1 pass; empty where no look of the sample is such a mosaic."""
+    labels_more: tuple[tuple[int, ...], ...] = ()
+    """All classes of each look, the one of `labels` first, of a dataset whose looks may have several; empty where no
+    look of the sample has any, and in every other dataset."""
     drawn_by: str | None = None
     """The strategy that took the place."""
     change_score: float | None = None
@@ -111,7 +116,7 @@ class Entry:
             self.cloud_fraction,
             self.s2_valid_fraction,
             self.s1_valid_fraction,
-            *(more for more in (self.s2_more, self.s1_more) if more),
+            *(more for more in (self.s2_more, self.s1_more, self.labels_more) if more),
         )
         problem = None
         if KEY_PATTERN.fullmatch(self.key) is None:
@@ -214,12 +219,13 @@ def _member(note: Mapping[str, Any]) -> Member:
 
 
 _MOSAIC = ("s2_more", "s1_more")
-_OPTIONAL = (*_MOSAIC, "drawn_by", "change_score", "change_score_s2", "change_score_s1", "spectral_entropy")
-"""Fields that not every dataset has: mosaics, and what was measured when places were drawn."""
+_MEASURED = ("change_score", "change_score_s2", "change_score_s1", "spectral_entropy")
+_OPTIONAL = (*_MOSAIC, "labels_more", "drawn_by", *_MEASURED)
+"""Fields that not every dataset has: mosaics, several labels, and what was measured when places were drawn."""
 
 
-def mosaic(more: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-    """The further scenes of each look as an entry holds them: empty where no look has any."""
+def per_look(more: Sequence[tuple[T, ...]]) -> tuple[tuple[T, ...], ...]:
+    """What each look has any number of, as an entry holds it: empty where no look has any."""
     return tuple(more) if any(more) else ()
 
 
@@ -241,10 +247,11 @@ def from_plain(values: Mapping[str, Any]) -> Entry:
             field.name: values.get(field.name) if field.name in _OPTIONAL else values[field.name]
             for field in fields(Entry)
         }
-        plain |= {name: plain[name] or () for name in _MOSAIC}
+        plain |= {name: plain[name] or () for name in (*_MOSAIC, "labels_more")}
         plain |= {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
         for name in ("members", *_MOSAIC):
             plain[name] = tuple(tuple(map(str, names)) for names in plain[name])
+        plain["labels_more"] = tuple(tuple(map(int, numbers)) for numbers in plain["labels_more"])
         plain["acquired"] = tuple(None if text is None else parse_time(text) for text in plain["acquired"])
         return Entry(**plain)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -35,7 +35,7 @@ _ASSET = pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.l
 _LINK = pa.struct([("href", pa.string()), ("rel", pa.string())])
 
 
-def _schema() -> pa.Schema:
+def _schema(*, several_labels: bool) -> pa.Schema:
     stac = [
         ("id", pa.string()),
         ("type", pa.string()),
@@ -58,7 +58,7 @@ def _schema() -> pa.Schema:
     own = [
         (PREFIX + field.name, pa.list_(pa.string()) if field.name == "acquired" else field.type)
         for field in tables.schema(Entry)
-        if field.name != "key"
+        if field.name != "key" and (several_labels or field.name != "labels_more")
     ]
     return pa.schema([*stac, *own])
 
@@ -112,13 +112,17 @@ def write_manifest(path: Path, entries: Sequence[Entry], notes: Mapping[str, Any
 
     Raises ShardError when there are no entries or a key comes twice.
     """
-    write_manifest_parts(path, [sorted(entries, key=lambda entry: (entry.shard, entry.offset))], notes)
+    ordered = sorted(entries, key=lambda entry: (entry.shard, entry.offset))
+    write_manifest_parts(path, [ordered], notes, several_labels=any(entry.labels_more for entry in entries))
 
 
-def write_manifest_parts(path: Path, parts: Iterable[Sequence[Entry]], notes: Mapping[str, Any]) -> None:
+def write_manifest_parts(
+    path: Path, parts: Iterable[Sequence[Entry]], notes: Mapping[str, Any], *, several_labels: bool = False
+) -> None:
     """As `write_manifest`, of entries that come part by part: whole shards, in the order of their names.
 
-    The parts are taken one after the other, so that they need not be in memory together.
+    The parts are taken one after the other, so that they need not be in memory together. several_labels: whether looks
+    may have several classes; without, the table has no column for them, and is the one that it was before there was.
     """
     geometry = {
         "encoding": "WKB",
@@ -130,7 +134,7 @@ def write_manifest_parts(path: Path, parts: Iterable[Sequence[Entry]], notes: Ma
         b"stac-geoparquet": {"version": "1.0.0"},
         tables.METADATA_KEY: dict(notes),
     }
-    schema = _schema().with_metadata(
+    schema = _schema(several_labels=several_labels).with_metadata(
         {key: json.dumps(value, sort_keys=True).encode() for key, value in metadata.items()}
     )
     shards_at = str(notes.get("location", "."))

@@ -142,6 +142,7 @@ class ToyShards(Shards):
             first_look=np.arange(n) * n_looks,
             member_file=np.where(np.array(there, bool).reshape(-1, len(NAMES)), 0, -1),
             nbytes=np.array([1000]),
+            crc32=np.array([seed], dtype=np.uint32),
         )
         self.facts = Facts(
             lonlat=np.array([(entry.lon, entry.lat) for entry in entries]).reshape(-1, 2),

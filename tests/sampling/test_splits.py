@@ -61,6 +61,30 @@ def test_a_buffer_wider_than_the_blocks_leaves_only_lone_ground() -> None:
     assert rule.near_other_splits(np.array([10.0, 179.999]), np.array([50.0, -80.0]), 20.0).all()
 
 
+def test_a_box_holds_the_blocks_that_are_tested_and_no_others() -> None:
+    rule = SplitRule(block_km=50.0, val=0.2, test=0.5, seed=2, test_bbox=(110.0, -45.0, 180.0, -10.0))
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(-180, 180, 3000), np.degrees(np.arcsin(rng.uniform(-1, 1, 3000)))
+    found = rule.splits([rule.block(*point) for point in zip(lon, lat, strict=True)])
+    inside = (lon > 111) & (lat > -44) & (lat < -11)
+    outside = (lon < 109) | (lat < -46) | (lat > -9)
+    assert set(found[inside]) == {"test"}
+    assert set(found[outside]) == {"train", "val"}
+    assert np.mean(found[outside] == "val") == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_box_across_the_antimeridian() -> None:
+    rule = SplitRule(block_km=50.0, test_bbox=(170.0, -30.0, -170.0, 0.0))
+    found = [rule.split(rule.block(lon, -15.0)) for lon in (179.0, -179.0, 171.0, -171.0, 168.0, -168.0, 0.0)]
+    assert [split == "test" for split in found] == [True] * 4 + [False] * 3
+
+
+def test_ground_near_the_box_is_near_another_split() -> None:
+    rule = SplitRule(block_km=50.0, val=0.0, test_bbox=(0.0, 0.0, 20.0, 20.0))
+    lon = np.array([-5.0, -0.6, 0.6, 10.0])
+    assert rule.near_other_splits(lon, np.full(4, 10.0), 80.0).tolist() == [False, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("lon", "lat", "expected"),
     [

@@ -90,6 +90,7 @@ _FIELDS = {
     "s2_ids": "Sentinel-2 scene of each look.",
     "s1_ids": "Sentinel-1 scene of each look.",
     "labels": "Most frequent land class of each look; 0 where no class map holds.",
+    "labels_more": "All classes of each look that has several.",
     "cloud_fraction": "Share of cloud and cloud shadow among the classified pixels of each look.",
     "drawn_by": "The strategy that took the place.",
 }

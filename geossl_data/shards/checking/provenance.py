@@ -124,6 +124,7 @@ def _member_problems(entry: Entry, meta: Mapping[str, Any], members: Mapping[str
             "offset": member.offset,
             "nodata": member.nodata,
             "bands": list(member.bands),
+            "units": member.units,
         }
         wrong = [field for field, value in expected.items() if said[field] != value]
         if wrong:
@@ -152,8 +153,18 @@ def _look_problems(entry: Entry, position: int, look: Mapping[str, Any]) -> Iter
     listed = entry.acquired[position]
     if "s2" in times and times["s2"] != listed:
         yield f"is of {rfc3339(times['s2'])} in its JSON, {rfc3339(listed) if listed else None} in the manifest"
+    yield from _label_problems(entry, position, look)
     if len(times) == 2:
         yield from _gap_problems(entry.gap_hours[position], look, times["s2"], times["s1"])
+
+
+def _label_problems(entry: Entry, position: int, look: Mapping[str, Any]) -> Iterator[str]:
+    """Classes that the JSON of own rasters says otherwise than the manifest; that of Sentinel scenes says none."""
+    several = list(entry.labels_more[position]) if entry.labels_more else []
+    for name, listed in (("geossl:label", entry.labels[position]), ("geossl:labels", several)):
+        said = look.get(name, [] if name == "geossl:labels" else listed)
+        if said != listed:
+            yield f"its JSON says {name} {said}, the manifest {listed}"
 
 
 def _gap_problems(listed: float | None, look: Mapping[str, Any], s2: datetime, s1: datetime) -> Iterator[str]:

@@ -122,9 +122,22 @@ def row_findings(manifest: Manifest, entries: Sequence[Entry], max_gap_hours: fl
             yield error(entry.key, f"is {entry.size_px} px wide; the notes say {manifest.notes['size_px']} px")
         if SECRET_PATTERN.search(json.dumps(to_plain(entry))):
             yield error(entry.key, "its row holds a signed address or a password")
+        yield from _label_findings(entry, manifest.notes["label_names"])
         yield from _gap_findings(entry, max_gap_hours)
     if SECRET_PATTERN.search(json.dumps(manifest.notes)):
         yield error(MANIFEST_NAME, "the notes hold a signed address or a password")
+
+
+def _label_findings(entry: Entry, names: Mapping[str, Any]) -> Iterator[Finding]:
+    """Several classes of a look that are no classes, or not those that its one label is of."""
+    for look, (first, numbers) in enumerate(zip(entry.labels, entry.labels_more, strict=False)):
+        unknown = [number for number in numbers if number < 1 or (names and str(number) not in names)]
+        if unknown:
+            yield error(entry.key, f"look {look}: a class {unknown[0]} that the notes do not name")
+        elif len(set(numbers)) != len(numbers):
+            yield error(entry.key, f"look {look}: a class comes twice among {', '.join(map(str, numbers))}")
+        elif numbers and numbers[0] != first:
+            yield error(entry.key, f"look {look}: is labelled {first}, the first of its classes is {numbers[0]}")
 
 
 def _key_findings(entries: Sequence[Entry]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from geossl_data.bands import Member
 from geossl_data.errors import ShardError
 from geossl_data.records import Sample, Split
 from geossl_data.scenes.items import parse_time
-from geossl_data.shards.manifest import mosaic
+from geossl_data.shards.manifest import per_look
 from geossl_data.tiles.build import Tile
 from geossl_data.version import VERSION
 
@@ -169,8 +169,8 @@ def _row(tile: Tile) -> dict[str, Any]:
         "gap_hours": tuple(float(look.gap_hours) for look in sample.looks),
         "s2_ids": tuple(look.s2_id for look in sample.looks),
         "s1_ids": tuple(look.s1_id for look in sample.looks),
-        "s2_more": mosaic([look.s2_more for look in sample.looks]),
-        "s1_more": mosaic([look.s1_more for look in sample.looks]),
+        "s2_more": per_look([look.s2_more for look in sample.looks]),
+        "s1_more": per_look([look.s1_more for look in sample.looks]),
         "drawn_by": sample.drawn_by or None,
         "change_score": sample.change_score,
         "change_score_s2": sample.change_score_s2,

@@ -1,6 +1,9 @@
 """The plan is a function of the set of samples and the seed."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +14,8 @@ from hypothesis import strategies as st
 
 from geossl_data.errors import ShardError
 from geossl_data.records import Sample
-from geossl_data.shards.writing.plan import estimated_nbytes, plan_shards, require_one_size
+from geossl_data.scenes.items import rfc3339
+from geossl_data.shards.writing.plan import ShardPlan, estimated_nbytes, plan_shards, require_one_size
 
 Make = Callable[..., Sample]
 
@@ -24,6 +28,15 @@ def test_shards_are_planned_for_their_size_and_hold_equal_counts(sample: Make) -
     plans = plan_shards(samples, shard_mb=13, seed=0)  # 50.2 MB in all
     assert [len(plan.samples) for plan in plans] == [2, 3, 3, 3]
     assert [plan.name for plan in plans] == [f"train-{number:06d}" for number in range(4)]
+
+
+def test_the_digest_of_a_plan_is_that_of_all_that_its_samples_hold(sample: Make) -> None:
+    samples = tuple(sample(number, n_looks=2) for number in range(3))
+    plan = ShardPlan(name="train-000000", split="train", samples=samples)
+    text = json.dumps([plan.name, [asdict(one) for one in samples]], sort_keys=True, default=rfc3339)
+    assert plan.digest == hashlib.sha256(text.encode()).hexdigest()
+    other = replace(samples[2], looks=(samples[2].looks[0], replace(samples[2].looks[1], gap_hours=1.25)))
+    assert replace(plan, samples=(*samples[:2], other)).digest != plan.digest
 
 
 @settings(max_examples=30, deadline=None)

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from geossl_data.bands import Member
 from geossl_data.errors import DatasetError
@@ -48,7 +48,7 @@ class Sieve:
 
     def leave_out(self, found: Iterable[Found], reason: Reason, why: Callable[[Found], str]) -> None:
         for one in found:
-            detail = f"{one.row.path} (line {one.row.line}): {why(one)}"
+            detail = f"{one.row.where}: {why(one)}"
             self.skipped.append(Skipped(stage="shard", id=key_of(one.row.place), reason=reason, detail=detail))
 
     def keep(
@@ -99,14 +99,19 @@ def alike(sensor: str, found: Sequence[Found], sieve: Sieve) -> tuple[list[Found
     )
     if not kept:
         raise DatasetError(f"no raster of {sensor} has the {count} bands that its column bands names")
-    scaled = majority((one.raster.scale, one.raster.offset) for one in kept)
+    said = {name: _said(found, name) for name in ("scale", "offset", "units")}
+    if plane and (said["scale"], said["offset"]) != (None, None):
+        raise DatasetError(
+            f"rasters of {sensor} are maps of classes, which have no scale and no offset; leave these cells empty"
+        )
+    scaled = majority(_scaled(one.raster, said) for one in kept)
     kept = sieve.keep(
         kept,
-        lambda one: plane or (one.raster.scale, one.raster.offset) == scaled,
+        lambda one: plane or _scaled(one.raster, said) == scaled,
         "wrong-scale",
         lambda one: (
-            f"scale {one.raster.scale:g} and offset {one.raster.offset:g} where {sensor} has {scaled[0]:g}, "
-            f"{scaled[1]:g}"
+            "scale {:g} and offset {:g}".format(*_scaled(one.raster, said))
+            + f" where {sensor} has {scaled[0]:g}, {scaled[1]:g}"
         ),
     )
     nodata = majority(one.raster.nodata for one in kept)
@@ -124,12 +129,24 @@ def alike(sensor: str, found: Sequence[Found], sieve: Sieve) -> tuple[list[Found
         bands=names or ((sensor,) if plane else tuple(str(number + 1) for number in range(count))),
         factor=1,
         dtype=dtype,
-        units="class" if plane else "",
+        units=said["units"] or ("class" if plane else ""),
         scale=1.0 if plane else scaled[0],
         offset=0.0 if plane else scaled[1],
         nodata=nodata,
         plane=plane,
     )
+
+
+def _said(found: Iterable[Found], column: str) -> Any:
+    """What the rows of a sensor say in a column in which they agree; None, or empty text, where they say nothing."""
+    values = [getattr(one.row, column) for one in found]
+    return next((value for value in values if value not in (None, "")), values[0])
+
+
+def _scaled(raster: Raster, said: Mapping[str, Any]) -> tuple[float, float]:
+    """Scale and offset of a raster: the table's, else the file's own."""
+    scale, offset = said["scale"], said["offset"]
+    return raster.scale if scale is None else scale, raster.offset if offset is None else offset
 
 
 def with_own_names(members: Iterable[Member]) -> list[Member]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from geossl_data.bands import Member
 from geossl_data.grid import cell_name
 from geossl_data.scenes.items import rfc3339
+from geossl_data.shards.manifest import per_look
 from geossl_data.shards.writing.content import SCHEMA_VERSION, Content
 from geossl_data.shards.writing.own.ground import Ground
 from geossl_data.shards.writing.own.samples import OwnFile, OwnLook, OwnSample
@@ -125,6 +126,7 @@ def _look_meta(sample: OwnSample, number: int, label: int) -> dict[str, Any]:
         "datetime": None if look.acquired is None else rfc3339(look.acquired),
         "geossl:look": look.number,
         "geossl:label": label,
+        **({"geossl:labels": list(look.labels)} if look.labels else {}),
         "assets": {
             file.sensor: {
                 "href": file.path,
@@ -158,6 +160,7 @@ def _entry_row(sample: OwnSample, labels: tuple[int, ...]) -> dict[str, Any]:
         "s2_ids": ("",) * count,
         "s1_ids": ("",) * count,
         "labels": labels,
+        "labels_more": per_look([look.labels for look in sample.looks]),
         "cloud_fraction": nothing,
         "s2_valid_fraction": nothing,
         "s1_valid_fraction": nothing,

@@ -26,6 +26,7 @@ from geossl_data.shards.writing.own.alike import (
     majority,
     with_own_names,
 )
+from geossl_data.shards.writing.own.classes import stratified_splits
 from geossl_data.shards.writing.own.ground import Ground, as_on, ground_of, joined, own_pixel_m
 from geossl_data.shards.writing.own.samples import OwnFile, OwnLook, OwnPlan, OwnSample, key_of
 from geossl_data.shards.writing.own.table import Row
@@ -41,6 +42,13 @@ def inputs_digest(rows: Sequence[Row], rasters: Mapping[str, Raster | RasterErro
 
 
 def _said(row: Row, raster: Raster | RasterError) -> list[Any]:
+    # Columns that came later: where they say nothing the digest is the one that it was before.
+    later = {
+        "more_labels": list(row.more_labels),
+        "scale": None if row.scale is None else repr(row.scale),
+        "offset": None if row.offset is None else repr(row.offset),
+        "units": row.units,
+    }
     return [
         row.place,
         row.sensor,
@@ -53,6 +61,7 @@ def _said(row: Row, raster: Raster | RasterError) -> list[Any]:
         row.lat,
         list(row.bands),
         raster.sha256 if isinstance(raster, Raster) else raster.reason,
+        *([later] if any(later.values()) else []),
     ]
 
 
@@ -121,12 +130,17 @@ def _share(size: tuple[int, int], factor: int) -> str:
 # ------------------------------------------------------------------------------------------------ looks
 
 
-def _looks(place: _Place, members: Mapping[str, Member], labels: Mapping[str, int]) -> tuple[OwnLook, ...]:
-    """The looks of a place in order. Raises DatasetError where times and numbers contradict each other."""
+def _looks(
+    place: _Place, members: Mapping[str, Member], labels: Mapping[str, int], *, several: bool
+) -> tuple[OwnLook, ...]:
+    """The looks of a place in order. several: whether looks of the table have more than one class.
+
+    Raises DatasetError where times and numbers contradict each other.
+    """
     groups: defaultdict[int | datetime | None, list[Found]] = defaultdict(list)
     for one in place.found:
         groups[one.row.time if one.row.look is None else one.row.look].append(one)
-    looks = [_look(ones, list(members), labels) for ones in groups.values()]
+    looks = [_look(ones, list(members), labels, several=several) for ones in groups.values()]
     if all(look.number is not None for look in looks):
         looks.sort(key=lambda look: look.number or 0)
     else:
@@ -137,12 +151,13 @@ def _looks(place: _Place, members: Mapping[str, Member], labels: Mapping[str, in
     return tuple(looks)
 
 
-def _look(found: Sequence[Found], order: Sequence[str], labels: Mapping[str, int]) -> OwnLook:
+def _look(found: Sequence[Found], order: Sequence[str], labels: Mapping[str, int], *, several: bool) -> OwnLook:
     times = [one.row.time for one in found if one.row.time is not None]
+    numbers = next((tuple(labels[name] for name in one.row.labels) for one in found if one.row.labels), ())
     return OwnLook(
         acquired=min(times) if times else None,
         number=found[0].row.look,
-        label=max((labels[one.row.label] for one in found if one.row.label), default=0),
+        label=numbers[0] if numbers else 0,
         files=tuple(
             OwnFile(
                 sensor=one.row.sensor,
@@ -153,6 +168,7 @@ def _look(found: Sequence[Found], order: Sequence[str], labels: Mapping[str, int
             )
             for one in sorted(found, key=lambda one: order.index(one.row.sensor))
         ),
+        labels=numbers if several else (),
     )
 
 
@@ -161,7 +177,7 @@ def _labels(rows: Iterable[Row]) -> tuple[dict[str, int], dict[str, str]]:
 
     Names are counted from 1 in their order; whole numbers, where all labels are, stand for themselves.
     """
-    texts = sorted({row.label for row in rows if row.label})
+    texts = sorted({label for row in rows for label in row.labels})
     if all(text.isascii() and text.isdigit() for text in texts):
         return {text: int(text) for text in texts}, {}
     numbers = {text: number for number, text in enumerate(texts, start=1)}
@@ -172,13 +188,18 @@ def _labels(rows: Iterable[Row]) -> tuple[dict[str, int], dict[str, str]]:
 
 
 def plan_own(
-    rows: Sequence[Row], rasters: Mapping[str, Raster | RasterError], *, tile: int, rule: SplitRule
+    rows: Sequence[Row],
+    rasters: Mapping[str, Raster | RasterError],
+    *,
+    tile: int,
+    rule: SplitRule,
+    stratified: bool = False,
 ) -> OwnPlan:
     """What is to be made of the rows of a table and of what their files are.
 
     tile: side in finest pixels of the squares that places are cut into, from their north-west corner; 0 where each is
     one square. Splits are those of the table, else of the block of ground, else of the place as a whole; squares that
-    overlap are in one split.
+    overlap are in one split. stratified: places of which nobody says where they lie are shared out class by class.
     Raises DatasetError where most rasters of a sensor cannot be stored, or sensors do not fit together.
     """
     sieve = Sieve()
@@ -188,7 +209,7 @@ def plan_own(
         if isinstance(raster, Raster):
             by_sensor.setdefault(row.sensor, []).append(Found(row, raster))
         else:
-            detail = f"line {row.line}: {raster}"
+            detail = f"line {row.line}: {raster}" if row.line else str(raster)
             sieve.skipped.append(Skipped(stage="shard", id=key_of(row.place), reason=raster.reason, detail=detail))
     if not by_sensor:
         raise DatasetError(f"none of the {len(rows)} rasters can be read; the first: {sieve.skipped[0].detail}")
@@ -204,9 +225,14 @@ def plan_own(
     _check_sizes(members, tile or side or 0)
     places = _places(found, factors, side, sieve)
     labels, label_names = _labels(rows)
-    cut = [sample for place in places for sample in _squares(place, tile, _looks(place, members, labels), sieve)]
+    several = any(row.more_labels for row in rows)
+    cut = [
+        sample
+        for place in places
+        for sample in _squares(place, tile, _looks(place, members, labels, several=several), sieve)
+    ]
     total = sum(place.size[0] * place.size[1] for place in places)
-    samples = _with_splits(cut, rows, rule)
+    samples = _with_splits(cut, rows, rule, stratified=stratified)
     return OwnPlan(
         samples=tuple(samples),
         members=members,
@@ -256,7 +282,9 @@ def _squares(place: _Place, tile: int, looks: tuple[OwnLook, ...], sieve: Sieve)
             )
 
 
-def _with_splits(samples: Sequence[OwnSample], rows: Sequence[Row], rule: SplitRule) -> list[OwnSample]:
+def _with_splits(
+    samples: Sequence[OwnSample], rows: Sequence[Row], rule: SplitRule, *, stratified: bool
+) -> list[OwnSample]:
     given = {row.place: row.split for row in rows if row.split is not None}
     centres = {row.place: (row.lon, row.lat) for row in rows if row.lon is not None and row.lat is not None}
     grounds = ground_of([sample.ground for sample in samples], [sample.size_px for sample in samples])
@@ -271,10 +299,17 @@ def _with_splits(samples: Sequence[OwnSample], rows: Sequence[Row], rule: SplitR
         for other in others:
             blocks[movable[other]] = blocks[movable[first]]
     splits = rule.splits(blocks).tolist() if blocks else []
+    fixed = _by_class(placed, rule) | given if stratified else given
     return [
-        replace(sample, block=block, split=given.get(sample.place) or split)
+        replace(sample, block=block, split=fixed.get(sample.place) or split)
         for sample, block, split in zip(placed, blocks, splits, strict=True)
     ]
+
+
+def _by_class(samples: Iterable[OwnSample], rule: SplitRule) -> dict[str, Split]:
+    """The splits of the places of which nobody says where they lie, class by class."""
+    lost = (sample for sample in samples if sample.ground is None or sample.ground.lon is None)
+    return stratified_splits({sample.place: sample.looks[0].label for sample in lost}, rule)
 
 
 def _at(centre: tuple[float, float] | None) -> Ground | None:

@@ -39,6 +39,8 @@ class OwnLook:
     """Class of the look; 0 where the table says none."""
     files: tuple[OwnFile, ...]
     """By sensor, in the order of the members."""
+    labels: tuple[int, ...] = ()
+    """All its classes, `label` first, where looks of the table have several; () otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

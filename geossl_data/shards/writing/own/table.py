@@ -1,7 +1,8 @@
 """A table of one's own rasters: a CSV file with a row for each, and what its columns may say.
 
-place, sensor and path are needed, and time or look; split, label, lon, lat and bands may be there too. Columns of the
-maker's own begin with an underscore. What contradicts itself is an error that names the line, not a guess.
+place, sensor and path are needed, and time or look; split, label, lon, lat, bands, scale, offset and units may be there
+too. Columns of the maker's own begin with an underscore. What contradicts itself is an error that names the line, not a
+guess.
 """
 
 import csv
@@ -20,12 +21,20 @@ from geossl_data.shards.manifest import MEMBER_PATTERN
 from geossl_data.tiles.own import path_below
 
 NEEDED = ("place", "sensor", "path")
-KNOWN = (*NEEDED, "time", "look", "split", "label", "lon", "lat", "bands")
+KNOWN = (*NEEDED, "time", "look", "split", "label", "lon", "lat", "bands", "scale", "offset", "units")
+OF_SENSOR = ("bands", "scale", "offset", "units")
+"""Columns in which all rows of a sensor say the same, or nothing."""
 RESERVED = ("json", "index", "look")
 """Names that a member of a sample or an array of a batch has already."""
 MAX_NBYTES = 1 << 30
 MAX_TEXT = 1000
 """Characters of a place or path: far above any, far below what fills a disk."""
+MAX_UNITS = 60
+"""Characters of units."""
+MAX_NUMBER = 1e20
+"""Largest scale or offset: times any whole number it is still far below what float32 holds."""
+LABELS_SIGN = "|"
+"""What stands between the classes of a look that has several."""
 
 _DELIMITERS = (",", ";", "\t")
 _WHOLE = re.compile(r"[+-]?\d{1,9}")
@@ -36,7 +45,7 @@ class Row:
     """One raster: what a sensor saw of a place at a time."""
 
     line: int
-    """Of the file, counted from 1."""
+    """Of the file, counted from 1; 0 where there is no table."""
     place: str
     sensor: str
     """In lower letters: the name of a member."""
@@ -48,12 +57,29 @@ class Row:
     """Rows of a place with the same number are one look, whatever their times; None: those of the same time are."""
     split: Split | None
     label: str
-    """Class of the look: a whole number from 1 on, or a name; empty where none is said."""
+    """Class of the look, the first of several: a whole number from 1 on, or a name; empty where none is said."""
     lon: float | None
     """Of the place's centre, degrees east; both or none."""
     lat: float | None
     bands: tuple[str, ...]
     """Names of the bands; () where the file tells them, or nobody."""
+    more_labels: tuple[str, ...] = ()
+    """Further classes of a look that has several."""
+    scale: float | None = None
+    """What the stored numbers are multiplied with, and `offset` then added; None where the file says, or nobody."""
+    offset: float | None = None
+    units: str = ""
+    """Of the numbers that come of it."""
+
+    @property
+    def where(self) -> str:
+        """Path and line, for messages."""
+        return f"{self.path} (line {self.line})" if self.line else self.path
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All classes of the look; () where none is said."""
+        return (self.label, *self.more_labels) if self.label else ()
 
 
 def read_rows(path: Path, folder: Path) -> list[Row]:
@@ -122,6 +148,7 @@ def _row(path: Path, line: int, header: Sequence[str], cells: Sequence[str], fol
         if len(cells) != len(header):
             raise ValueError(f"{len(cells)} cells where the header has {len(header)}")
         values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        label, *more_labels = _labels(values.get("label", ""))
         row = Row(
             line=line,
             place=_named(values["place"]),
@@ -130,10 +157,14 @@ def _row(path: Path, line: int, header: Sequence[str], cells: Sequence[str], fol
             time=_time(values.get("time", "")),
             look=_whole(values.get("look", ""), "look"),
             split=_split(values.get("split", "")),
-            label=_label(values.get("label", "")),
+            label=label,
             lon=_degrees(values.get("lon", ""), "lon", 180.0),
             lat=_degrees(values.get("lat", ""), "lat", 90.0),
             bands=_bands(values.get("bands", "")),
+            more_labels=tuple(more_labels),
+            scale=_number(values.get("scale", ""), "scale"),
+            offset=_number(values.get("offset", ""), "offset"),
+            units=_units(values.get("units", "")),
         )
         if row.time is None and row.look is None:
             raise ValueError("neither a time nor a look, so its place in the order of looks is not known")
@@ -189,11 +220,42 @@ def _split(text: str) -> Split | None:
     return text if text else None
 
 
-def _label(text: str) -> str:
+def _labels(text: str) -> list[str]:
+    """One class or several; one empty text where none is said."""
+    labels = [class_of(part.strip()) for part in text.split(LABELS_SIGN)]
+    if len(labels) > 1 and not all(labels):
+        raise ValueError(f"label {text[:60]!r}: no class before or after a {LABELS_SIGN}")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"label {text[:60]!r}: a class comes twice")
+    return labels
+
+
+def class_of(text: str) -> str:
+    """The class that a text names: a whole number in one way of writing, or a name as it is. ValueError below 1."""
     number = _whole(text, "label") if _WHOLE.fullmatch(text) else None
     if number is not None and number < 1:
         raise ValueError(f"label {number}: classes are counted from 1; an empty cell says that there is none")
     return _short(text, "label") if number is None else str(number)
+
+
+def _number(text: str, what: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= MAX_NUMBER:
+        raise ValueError(f"{what} {text[:60]!r} is no number of at most {MAX_NUMBER:g}")
+    if what == "scale" and abs(value) < 1 / MAX_NUMBER:
+        raise ValueError(f"scale {text[:60]!r} leaves nothing of the numbers; 1 leaves them as they are")
+    return value
+
+
+def _units(text: str) -> str:
+    if len(text) > MAX_UNITS or not text.isprintable():
+        raise ValueError(f"units {text[:60]!r} are not up to {MAX_UNITS} characters of text")
+    return text
 
 
 def _degrees(text: str, what: str, most: float) -> float | None:
@@ -230,8 +292,11 @@ def _check_rows(path: Path, rows: Sequence[Row]) -> None:
         for what, key, value in (
             ("split", (row.place,), row.split),
             ("location", (row.place,), None if row.lon is None else (row.lon, row.lat)),
-            ("label", (row.place, look), row.label or None),
+            ("label", (row.place, look), row.labels or None),
             ("bands", (row.sensor,), row.bands or None),
+            ("scale", (row.sensor,), row.scale),
+            ("offset", (row.sensor,), row.offset),
+            ("units", (row.sensor,), row.units or None),
             ("use of the column look", (row.place,), row.look is None),
         ):
             if value is None:
@@ -240,5 +305,5 @@ def _check_rows(path: Path, rows: Sequence[Row]) -> None:
             if before != value:
                 raise DatasetError(
                     f"{path}, line {row.line}: another {what} than in line {first.line} for the same "
-                    f"{'sensor' if what == 'bands' else 'place'}"
+                    f"{'sensor' if what in OF_SENSOR else 'place'}"
                 )

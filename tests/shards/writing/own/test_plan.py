@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from geossl_data.bands import Member
 from geossl_data.errors import DatasetError
-from geossl_data.records import KEY_PATTERN
+from geossl_data.records import KEY_PATTERN, SPLITS
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.shards.manifest import Entry
 from geossl_data.shards.writing.own.content import own_content
@@ -125,6 +125,29 @@ def test_the_table_may_name_bands() -> None:
     plan = planned(rows, s2={"n_bands": 2, "bands": ("x", "y")})
     assert plan.members["s2"].bands == ("red", "green")
     assert plan.members["s1"].bands == ("1",)
+
+
+def test_the_table_has_the_last_word_on_what_numbers_mean() -> None:
+    rows = [replace(PLACES[0], scale=0.5, units="m"), *PLACES[1:]]
+    plan = planned(rows, s1={"scale": 2.0, "offset": 3.0}, s2={"scale": 2.0})
+    assert plan.members["s1"] == Member("s1", "s1", ("s1_1",), 1, "uint8", "m", scale=0.5, offset=3.0)
+    assert (plan.members["s2"].scale, plan.members["s2"].units) == (2.0, "")
+    assert (plan.skipped, len(plan.samples)) == ((), 4)
+
+
+def test_files_that_say_another_scale_are_as_good_as_the_others_where_the_table_says_it() -> None:
+    rows = [row(place, "s1", 0, scale=0.5, offset=1.0) for place in "abc"]
+    plan = changed(rows, 1, scale=7.0, offset=8.0)
+    assert (plan.skipped, [sample.key for sample in plan.samples]) == ((), ["a", "b", "c"])
+    halved = changed([replace(one, offset=None) for one in rows], 1, scale=7.0, offset=8.0)
+    assert [(one.id, one.reason) for one in halved.skipped] == [("b", "wrong-scale")]
+    assert "scale 0.5 and offset 8 where s1 has 0.5, 0" in halved.skipped[0].detail
+
+
+def test_a_class_map_may_have_units_and_no_scale() -> None:
+    assert planned([row("a", "mask", 0, units="water")]).members["mask"].units == "water"
+    with pytest.raises(DatasetError, match="rasters of mask are maps of classes, which have no scale and no offset"):
+        planned([row("a", "mask", 0, scale=2.0)])
 
 
 @pytest.mark.parametrize("sensor", ["label", "mask"])
@@ -317,12 +340,26 @@ def test_the_order_of_the_rows_does_not_matter(seed: int) -> None:
         {"bands": ("x",)},
         {"place": "z"},
         {"sensor": "s9"},
+        {"label": "3", "more_labels": ("4",)},
+        {"scale": 1.0},
+        {"offset": 0.0},
+        {"units": "m"},
     ],
 )
 def test_whatever_the_table_says_counts(change: dict[str, Any]) -> None:
     rasters: dict[str, Raster | RasterError] = {one.path: raster(one.path) for one in PLACES}
     rows = [replace(PLACES[0], **change), *PLACES[1:]]
     assert inputs_digest(rows, rasters) != inputs_digest(PLACES, rasters)
+
+
+def test_tables_that_say_nothing_new_are_what_they_were() -> None:
+    """The digest of these rows from before there were scales and units, so that datasets of that time stand."""
+    rows = [
+        row("a", "s1", 0, label="water", bands=("VV",)),
+        row("a", "s2", 1, day=3, split="val", lon=1.0, lat=2.0),
+    ]
+    digest = inputs_digest(rows, {one.path: raster(one.path) for one in rows})
+    assert digest == "46062f4bf486427f1190354cff8bbf41cbfe2c8d119b89e7b906b49242d57cc0"
 
 
 def test_what_the_files_hold_counts_and_when_they_were_written_does_not() -> None:
@@ -342,6 +379,46 @@ def test_labels_are_numbers_or_names_that_are_counted() -> None:
     named = planned([replace(one, label={"7": "water", "12": "rock"}.get(one.label, "")) for one in rows])
     assert [[look.label for look in sample.looks] for sample in named.samples] == [[2, 0], [1]]
     assert named.label_names == {"1": "rock", "2": "water"}
+
+
+def test_all_classes_of_a_look_are_numbers_where_some_look_has_several() -> None:
+    rows = [
+        row("a", "s1", 0, label="water", more_labels=("rock", "ice")),
+        row("a", "s2", 0),
+        row("a", "s1", 1, label="rock"),
+        row("b", "s1", 0),
+    ]
+    plan = planned(rows)
+    assert plan.label_names == {"1": "ice", "2": "rock", "3": "water"}
+    assert [[(look.label, look.labels) for look in sample.looks] for sample in plan.samples] == [
+        [(3, (3, 2, 1)), (2, (2,))],
+        [(0, ())],
+    ]
+    contents = [own_content(sample, Path(), plan.members, min_valid=0, read=small_pixels) for sample in plan.samples]
+    assert [content.row["labels_more"] for content in contents] == [((3, 2, 1), (2,)), ()]
+    assert contents[0].meta["looks"][0]["geossl:labels"] == [3, 2, 1]
+    assert "geossl:labels" not in contents[1].meta["looks"][0]
+    single = planned([replace(one, more_labels=()) for one in rows])
+    assert {look.labels for sample in single.samples for look in sample.looks} == {()}
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_places_of_a_class_are_shared_out_together_where_that_is_asked_for(stratified: bool) -> None:
+    rows = [
+        row("given", "a", 0, label="1", split="val"),
+        row("centred", "a", 0, label="1", lon=9.0, lat=45.0),
+        *(row(f"{kind}-{n}", "a", 0, label=kind) for kind in "12" for n in range(20)),
+    ]
+    rasters = {one.path: raster(one.path) for one in rows}
+    plan = plan_own(rows, rasters, tile=12, rule=RULE, stratified=stratified)
+    splits = {sample.place: sample.split for sample in plan.samples}
+    assert len(plan.samples) == 4 * len(rows)
+    assert splits["given"] == "val"
+    assert splits["centred"] == RULE.split(RULE.block(9.0, 45.0))
+    counts = [[[splits[f"{kind}-{n}"] for n in range(20)].count(split) for split in SPLITS] for kind in "12"]
+    assert (counts == [[12, 4, 4]] * 2) is stratified
+    assert all(sample.split == splits[sample.place] for sample in plan.samples)
+    assert {sample.block for sample in plan.samples if sample.place == "1-0"} == {"place-1-0"}
 
 
 @given(place=st.text(min_size=1, max_size=200))
@@ -365,6 +442,10 @@ def pixels(folder: Path, path: str, sha256: str, *, column: int, row: int, width
     """A raster of 24 × 24 px whose number says where it is and of which file."""
     whole = np.arange(24 * 24, dtype=np.uint16).reshape(1, 24, 24) + len(path)
     return whole[:, row : row + height, column : column + width]
+
+
+def small_pixels(folder: Path, path: str, sha256: str, *, column: int, row: int, width: int, height: int) -> np.ndarray:
+    return np.ones((1, height, width), dtype=np.uint8)
 
 
 def test_content_is_what_the_files_hold() -> None:

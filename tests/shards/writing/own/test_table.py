@@ -88,6 +88,20 @@ def test_tables_of_every_office_are_read(tmp_path: Path, sign: str, encoding: st
         (f"{HEADER},lon,lat\n{ROW},1,2\np,2024-07-02,s1,b.png,1,3", "another location"),
         (f"{HEADER},look\n{ROW},1\np,2024-07-02,s1,b.png,", "another use of the column look"),
         (f"{HEADER}\n{ROW}\0", "not UTF-8 text"),
+        (f"{HEADER},label\n{ROW},a|", "label 'a|': no class before or after a |"),
+        (f"{HEADER},label\n{ROW},a| a", "a class comes twice"),
+        (f"{HEADER},label\n{ROW},2|02", "a class comes twice"),
+        (f"{HEADER},label\n{ROW},2|0", "label 0: classes are counted from 1"),
+        (f"{HEADER},label\n{ROW},a|b\np,2024-07-01,s2,b.png,a", "another label than in line 2 for the same place"),
+        (f"{HEADER},scale\n{ROW},much", "scale 'much' is no number of at most 1e\\+20"),
+        (f"{HEADER},scale\n{ROW},nan", "scale 'nan' is no number"),
+        (f"{HEADER},scale\n{ROW},1e21", "scale '1e21' is no number of at most"),
+        (f"{HEADER},scale\n{ROW},0", "scale '0' leaves nothing of the numbers"),
+        (f"{HEADER},offset\n{ROW},inf", "offset 'inf' is no number"),
+        (f"{HEADER},units\n{ROW},{'m' * 61}", "units 'm+' are not up to 60 characters"),
+        (f"{HEADER},scale\n{ROW},1\nq,2024-07-01,s1,b.png,2", "another scale than in line 2 for the same sensor"),
+        (f"{HEADER},offset\n{ROW},0\nq,2024-07-01,s1,b.png,2", "another offset than in line 2 for the same sensor"),
+        (f"{HEADER},units\n{ROW},m\nq,2024-07-01,s1,b.png,km", "another units than in line 2 for the same sensor"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -112,6 +126,20 @@ def test_a_table_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(table, "MAX_NBYTES", 10)
     with pytest.raises(DatasetError, match="more than 0 MB"):
         read_rows(written(tmp_path, f"{HEADER}\n{ROW}\n"), tmp_path)
+
+
+def test_a_look_may_have_several_classes(tmp_path: Path) -> None:
+    text = f"{HEADER},label\n{ROW},water | 東京|a b\nq,2024-07-01,s1,b.png,7|03\nr,2024-07-01,s1,c.png,\n"
+    rows = read_rows(written(tmp_path, text), tmp_path)
+    assert [row.labels for row in rows] == [("water", "東京", "a b"), ("7", "3"), ()]
+    assert [(row.label, row.more_labels) for row in rows[1:]] == [("7", ("3",)), ("", ())]
+
+
+def test_a_row_may_say_what_its_numbers_mean(tmp_path: Path) -> None:
+    text = f"{HEADER},scale,offset,units\n{ROW},1e-4,-0.1,reflectance × 1\nq,2024-07-01,s1,b.png,,,\n"
+    rows = read_rows(written(tmp_path, text), tmp_path)
+    assert [(row.scale, row.offset, row.units) for row in rows] == [(1e-4, -0.1, "reflectance × 1"), (None, None, "")]
+    assert rows[0].where == "a.png (line 2)"
 
 
 def test_a_class_may_differ_between_looks(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ StrategyName = Literal["uniform", "grid", "geography", "cities", "balanced", "di
 class DrawOptions(Section):
     """What drawing places has in common, with a catalog and without one."""
 
-    later: ClassVar[tuple[str, ...]] = ("test_bbox",)
+    later: ClassVar[tuple[str, ...]] = ("test_bbox", "split_seed")
 
     strategy: StrategyName = Field(
         "geography",
@@ -222,6 +222,9 @@ class DrawOptions(Section):
         None, description="Test only in west south east north, degrees, as on a continent, instead of by --test."
     )
     seed: int = Field(0, ge=0, description="Seed of every draw, of the splits and of the shuffle into shards.")
+    split_seed: int | None = Field(
+        None, ge=0, description="Seed of the splits alone, so that draws of several seeds share them; left out: --seed."
+    )
 
     @property
     def shares(self) -> dict[str, float]:
@@ -256,7 +259,7 @@ class SampleOptions(DrawOptions):
     name: ClassVar[str] = "sample"
     summary: ClassVar[str] = "Draw places among the pairs and choose the looks of each."
     example: ClassVar[str] = "geossl sample mydata --strategy geography --count 2000 --looks seasons"
-    later: ClassVar[tuple[str, ...]] = ("snap", "test_bbox")
+    later: ClassVar[tuple[str, ...]] = ("snap", "test_bbox", "split_seed")
 
     looks: Literal["single", "seasons", "long", "series"] = Field(
         "single",

@@ -59,6 +59,28 @@ def test_a_mixture_notes_who_drew_and_what_was_measured(folder: Path) -> None:
     assert pipeline.verify(folder, deep=True) == []
 
 
+def test_draws_of_several_seeds_may_share_their_splits(folder: Path) -> None:
+    splits = {}
+    for seed, split_seed in ((0, None), (1, 0), (1, None)):
+        samples = drawn(folder, strategy="uniform", count=25, seed=seed, split_seed=split_seed)
+        splits[seed, split_seed] = {sample.key: sample.split for sample in samples}
+    first, other, own = splits.values()
+    assert set(first) != set(other)
+    assert set(other) == set(own)
+    both = set(first) & set(other)
+    assert both
+    assert all(first[key] == other[key] for key in both)
+    assert other != own
+
+
+def test_what_is_tested_can_be_a_region_of_its_own(folder: Path) -> None:
+    samples = drawn(folder, strategy="uniform", test_bbox=(-180.0, -60.0, 0.0, 0.0))
+    in_the_south = {sample.split for sample in samples if sample.place.lat < 0}
+    elsewhere = {sample.split for sample in samples if sample.place.lat > 0}
+    assert in_the_south == {"test"}
+    assert elsewhere == {"train", "val"}
+
+
 def test_what_is_measured_does_not_depend_on_workers_or_on_who_asks(folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     options = BASE.model_copy(update={"strategy": "change", "looks": "long"})

@@ -48,6 +48,7 @@ def draw_places(
                 test=options.test,
                 test_bbox=options.test_bbox,
                 seed=options.seed,
+                split_seed=options.split_seed,
             )
             task.advance(note=f"{len(sites):,} places")
         with working_on(folder, options):

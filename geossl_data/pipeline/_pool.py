@@ -93,7 +93,7 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
                     block_km=options.block_km,
                     val=options.val,
                     test=options.test,
-                    seed=options.seed,
+                    seed=options.seed if options.split_seed is None else options.split_seed,
                     test_bbox=options.test_bbox,
                 ),
                 size=options.size,

@@ -100,6 +100,7 @@ def draw_places(
     test: float = 0.2,
     test_bbox: tuple[float, float, float, float] | None = None,
     seed: int = 0,
+    split_seed: int | None = None,
 ) -> Sites:
     """Draw `count` sites of `size` 10 m pixels on land between 56° S and 83° N.
 
@@ -113,7 +114,7 @@ def draw_places(
     `shares` one after the other, beside each other's sites; a part that finds no room does not pass on its seats.
     strata: None takes the default layer, latitude band × region. area: longitude/latitude, may run beyond ±180; sites
     have their centre in it. min_distance_km: between centres; √2 times the side in any case. buffer_km: no site nearer
-    than this to a block of another split.
+    than this to a block of another split. split_seed: of the splits; None takes `seed`.
 
     A site's inclusion probability is the chance of a spot of land to lie in a drawn square: the share of all land that
     they cover, with `uniform` and `grid`; of the stratum's land, with `geography` and `balanced`; with `cities` the
@@ -129,7 +130,8 @@ def draw_places(
         raise SamplingError(
             f"no land between {-SOUTHERNMOST:g}° S and {NORTHERNMOST:g}° N in the area; places are drawn on land only"
         )
-    rule = SplitRule(block_km=block_km, val=val, test=test, seed=seed, test_bbox=test_bbox)
+    split_seed = seed if split_seed is None else split_seed
+    rule = SplitRule(block_km=block_km, val=val, test=test, seed=split_seed, test_bbox=test_bbox)
     least_km = least_distance_km(size, min_distance_km)
     draw = _Draw(
         pieces=pieces,

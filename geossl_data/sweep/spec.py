@@ -33,7 +33,7 @@ KINDS: dict[str, type[Section]] = {
 """Sections that a sweep has options for, by name."""
 SEED = "seed"
 SEEDED = ("pretrain.seed", "evaluate.seed")
-"""What the key `seed` sets."""
+"""What the key `seed` sets, beside `sample.seed` where `sample.split_seed` keeps the splits as they are."""
 OURS = ("pretrain.run", "evaluate.run", "evaluate.encoder")
 """Options that name files of a cell, which a sweep names itself."""
 PLACES = ("sample", "shard")
@@ -190,7 +190,9 @@ def options_of(spec: SweepSpec, arm: str | None, varied: Mapping[str, Any]) -> d
     asked = {**spec.base_options, **(spec.arms[arm] if arm is not None else {})}
     asked |= varied
     seed = asked.pop(SEED, None)
-    asked |= {} if seed is None else dict.fromkeys(SEEDED, seed)
+    if seed is not None:
+        drawn = ("sample.seed",) if asked.get("sample.split_seed") is not None else ()
+        asked |= dict.fromkeys((*SEEDED, *drawn), seed)
     found: dict[str, dict[str, Any]] = {section: {} for section in KINDS}
     for key, value in asked.items():
         section, _, name = key.partition(".")

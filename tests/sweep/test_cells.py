@@ -44,6 +44,16 @@ def test_cells_with_the_same_places_share_a_dataset(tmp_path: Path) -> None:
     assert not set(sweep_of(tmp_path / "spec.yaml").datasets) & set(sweep.datasets)
 
 
+def test_a_seed_draws_other_places_where_the_splits_have_a_seed_of_their_own(tmp_path: Path) -> None:
+    path = spec_of(tmp_path / "spec.yaml", base={"sample": {"split_seed": 0}}, grid={"seed": [0, 1]})
+    sweep = sweep_of(path)
+    assert [(cell.sample.seed, cell.sample.split_seed, cell.pretrain.seed) for cell in sweep.cells if cell.sample] == [
+        (0, 0, 0),
+        (1, 0, 1),
+    ]
+    assert len(sweep.datasets) == 2
+
+
 def test_names_of_cells_stay_when_values_are_added(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     few = sweep_of(spec_of(path, grid={"pretrain.views": ["season,augment"], "seed": [0]}))

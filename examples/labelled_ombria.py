@@ -20,6 +20,7 @@ from geossl_data.files import atomic_path
 
 UNITS = "stretched to 8 bit"
 """Neither decibels nor reflectance: an encoder's own mean and deviation say nothing of these numbers."""
+MASK = "mask-water"
 BANDS = {"s1": "VV", "s2": "B04 B03 B02"}
 
 
@@ -35,7 +36,7 @@ def write_table(ombria: Path, table: Path, most: int | None) -> None:
             for look, moment in enumerate(("before", "after")):
                 for sensor, bands in BANDS.items():
                     lines.writerow((place, look, sensor, site[f"{sensor}_{moment}"], bands, UNITS))
-            lines.writerow((place, 1, "mask", site["mask"], "", ""))
+            lines.writerow((place, 1, MASK, site["mask"], "", ""))
 
 
 def main(ombria: Path, folder: Path, most: int | None = None) -> gd.Report | None:
@@ -49,9 +50,11 @@ def main(ombria: Path, folder: Path, most: int | None = None) -> gd.Report | Non
     print(report.facts)
 
     with gd.open_shards(folder) as shards:
-        shares = [float((shards.read(index, 1, ["mask"])["mask"] > 0).mean()) for index in range(len(shards))]
+        shares = [
+            float((shards.read(index, 1, ["mask-water"])["mask-water"] > 0).mean()) for index in range(len(shards))
+        ]
     print(f"{100 * sum(shares) / len(shares):.0f} % under water")
-    print(f"\nnow: geossl evaluate {folder} --encoder ENCODER.safetensors --task segmentation,change --target mask")
+    print(f"\nnow: geossl evaluate {folder} --encoder ENCODER.safetensors --task segmentation,change")
     return report
 
 

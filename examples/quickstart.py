@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     print(shards.meta(0)["looks"][0]["s2"]["id"])
 
     print(gd.pipeline.pretrain(data, gd.PretrainOptions(encoder="resnet10", epochs=2, batch_size=16)).facts)
-    for row in gd.pipeline.evaluate(data).table:
+    for row in gd.pipeline.evaluate(data, gd.EvaluateOptions(seeds=1, supervised=False)).table:
         print(*row, sep="\t")
 
 

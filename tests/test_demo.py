@@ -13,5 +13,6 @@ def test_the_demo_runs_and_sums_up(tmp_path: Path) -> None:
     result = run_demo(tmp_path, size="tiny", places=places, training=training, show=shown.append)
     assert [report.stage for report in shown] == ["sandbox", "fetch", "sample", "shard", "pretrain", "evaluate"]
     assert result.facts["places written"] == 30
-    assert {row[1] for row in result.table[1:]} == {"trained", "random"}
+    assert result.table[0][-2:] == ("trained", "random")
+    assert {row[1] for row in result.table[1:]} == {"none", "s1", "s2", "s1+s2"}
     assert result.hints[0] == f"geossl verify {tmp_path / 'dataset'} --deep"

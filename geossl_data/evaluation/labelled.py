@@ -337,12 +337,15 @@ def maps_of(shards: Shards, rows: Rows, target: str) -> Maps:
 def _map_classes(shards: Shards, target: str, found: IntArray) -> tuple[IntArray, tuple[str, ...]]:
     """The numbers of the classes that class maps hold, ascending, and their names.
 
-    Land classes are all that have a name, and 0 is none of them; other maps have the classes that are found, called as
-    they are.
+    Land classes are all that have a name, and 0 is none of them. Other maps have the classes that are found, called as
+    they are; those of a mask, 0 and one other, are called by what it is of: `no water` and `water` of `mask-water`.
     """
     if shards.member(target).units == MEMBERS["label"].units:
         numbers = _class_numbers(shards, found.tolist())
         return numbers, _names(shards, numbers)
+    if len(found) == 2 and found[0] == 0:
+        thing = target.removeprefix("mask-")
+        return found, (f"no {thing}", thing)
     return found, tuple(str(number) for number in found.tolist())
 
 

@@ -12,7 +12,9 @@ import yaml
 from geossl_data.recipe import SECTIONS, PlacesOptions, PretrainOptions, Recipe, read_recipe, write_recipe
 
 Command = Callable[..., tuple[int, str, str]]
-COMMANDS = ("fetch", "sample", "shard", "pretrain", "evaluate", "verify", "export", "run", "config", "sandbox", "demo")
+COMMANDS = (
+    "fetch", "sample", "shard", "pretrain", "evaluate", "verify", "export", "run", "sweep", "config", "sandbox", "demo",
+)  # fmt: skip
 
 
 def refused(answer: tuple[int, str, str]) -> str:
@@ -165,6 +167,41 @@ def test_values_out_of_bounds(geossl: Command, dataset: Path) -> None:
 
 def test_an_unknown_run(geossl: Command, dataset: Path) -> None:
     assert "no run named 'other'" in refused(geossl("evaluate", dataset, "--run", "other"))
+
+
+def test_an_evaluation_of_what_is_not_there(geossl: Command, dataset: Path, tmp_path: Path) -> None:
+    assert "neither an exported encoder nor a folder" in refused(geossl("evaluate", dataset, "--encoder", tmp_path))
+    assert "evaluate: task: 'classify' is not all, or some of" in refused(
+        geossl("evaluate", dataset, "--task", "classify")
+    )
+    assert "percents above 0" in refused(geossl("evaluate", dataset, "--fractions", "0,10"))
+    (tmp_path / "run.safetensors").write_bytes(b"no encoder")
+    assert "run.safetensors" in refused(geossl("evaluate", dataset, "--encoder", tmp_path / "run.safetensors"))
+
+
+def test_statistics_of_a_file_are_checked(geossl: Command, dataset: Path, tmp_path: Path) -> None:
+    (dataset / "runs" / "default").mkdir(parents=True, exist_ok=True)
+    (dataset / "runs" / "default" / "exported").mkdir(exist_ok=True)
+    (dataset / "runs" / "default" / "exported" / "s2.safetensors").touch()
+    path = tmp_path / "statistics.json"
+    for text, message in (
+        ("[1, 2]", "expected JSON like"),
+        ('{"B04": [1, 0]}', "band B04 has no finite mean and deviation above 0"),
+        ("{}", "no band in it"),
+    ):
+        path.write_text(text)
+        assert message in refused(geossl("evaluate", dataset, "--statistics", path))
+    assert "statistics are auto, own, encoder or a JSON file" in refused(
+        geossl("evaluate", dataset, "--statistics", tmp_path / "none.json")
+    )
+
+
+def test_a_sweep_that_cannot_be(geossl: Command, tmp_path: Path) -> None:
+    assert "no such sweep" in refused(geossl("sweep", tmp_path / "none.yaml", "--out", tmp_path / "study"))
+    (tmp_path / "spec.yaml").write_text("pool: here\ngrid: {pretrain.objectiv: [moco]}\n")
+    assert "did you mean pretrain.objective?" in refused(
+        geossl("sweep", tmp_path / "spec.yaml", "--out", tmp_path / "study")
+    )
 
 
 def test_a_run_with_other_options_is_not_overwritten(geossl: Command, dataset: Path) -> None:

@@ -362,6 +362,14 @@ def test_masks_have_the_classes_that_they_hold() -> None:
     assert np.unique(maps.values[1]).tolist() == [2]
 
 
+def test_a_mask_of_one_thing_is_called_by_it() -> None:
+    own = Member("mask-water", "mask-water", ("mask-water",), 1, "uint8", "class", plane=True)
+    shards = OwnShards([PICTURE, own], [[with_map([0, 255, 255, 0] * 4, "mask-water")]])
+    maps = maps_of(shards, looks_of(shards, ["s2"]), "mask-water")
+    assert maps.names == ("no water", "water")
+    assert maps.values[0].ravel().tolist() == [0, 1, 1, 0] * 4
+
+
 def test_maps_of_more_classes_than_fit_are_refused() -> None:
     own = Member("mask", "mask", ("mask",), 1, "int16", "class", plane=True)
     samples = [[with_map(np.arange(16) + 16 * number, dtype="int16")] for number in range(16)]

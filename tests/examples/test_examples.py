@@ -113,15 +113,18 @@ def test_labelled_ombria(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     report = runpy.run_path(str(EXAMPLES / "labelled_ombria.py"))["main"](DATA / "ombria", tmp_path, 6)
     out = capsys.readouterr().out
     assert (report.facts["places written"], report.facts["looks"]) == (6, 12)
-    assert "--task segmentation,change --target mask" in out
+    assert "--task segmentation,change" in out
     with open_shards(tmp_path) as shards:
         assert {name: (member.bands, member.plane) for name, member in shards.members.items()} == {
             "s1": (("VV",), False),
             "s2": (("B04", "B03", "B02"), False),
-            "mask": (("mask",), True),
+            "mask-water": (("mask-water",), True),
         }
-        assert {entry.members for entry in shards.entries} == {(("s1", "s2"), ("s1", "s2", "mask"))}
-        assert {value for index in range(6) for value in np.unique(shards.read(index, 1)["mask"]).tolist()} == {0, 255}
+        assert {entry.members for entry in shards.entries} == {(("s1", "s2"), ("s1", "s2", "mask-water"))}
+        assert {value for index in range(6) for value in np.unique(shards.read(index, 1)["mask-water"]).tolist()} == {
+            0,
+            255,
+        }
 
 
 @pytest.mark.parametrize("name", ["labelled_eurosat", "labelled_ombria"])

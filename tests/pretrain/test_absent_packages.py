@@ -68,7 +68,8 @@ import geossl_data.pretrain
 modules = [module.name for module in walk_packages(geossl_data.pretrain.__path__, "geossl_data.pretrain.")]
 for name in modules:
     import_module(name)
-from geossl_data.evaluation.probes import evaluate
+from geossl_data.evaluation.bench import ProbeOptions
+from geossl_data.evaluation.probes import evaluate, exported
 from geossl_data.pretrain.loop import train
 from geossl_data.pretrain.options import TrainingOptions
 from pretrain.toy_shards import ToyShards
@@ -76,7 +77,8 @@ from pretrain.toy_shards import ToyShards
 shards = ToyShards({"train": 8, "test": 4}, n_looks=1, size=12)
 with tiny_encoders():
     train(shards, folder / "run", TrainingOptions(encoder="tiny", epochs=1, batch_size=4, device="cpu"))
-    evaluate(shards, folder / "run", device="cpu", k=3)
+    options = ProbeOptions(k=3, seeds=1, supervised=False, device="cpu")
+    evaluate(shards, exported(folder / "run"), ["all"], options, out=folder / "run")
 found |= {"modules": modules, "geographic": sorted(ABSENT_IN_TRAINING & set(sys.modules))}
 print(json.dumps(found))
 '''

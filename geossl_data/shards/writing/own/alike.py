@@ -4,6 +4,7 @@ Whatever differs is left out with a reason and never resampled.
 """
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,8 @@ from geossl_data.shards.writing.own.samples import key_of
 from geossl_data.shards.writing.own.table import Row
 from geossl_data.tiles.own import DTYPES, Raster, Reason
 
-CLASS_MAPS = ("label", "mask")
-"""Sensors whose rasters are maps of classes: one band of whole numbers, no statistics."""
+CLASS_MAPS = re.compile(r"label|mask(-.*)?")
+"""Sensors whose rasters are maps of classes: one band of whole numbers, no statistics; `mask-water` is one of water."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -68,7 +69,7 @@ def majority(values: Iterable[T]) -> T:
 def alike(sensor: str, found: Sequence[Found], sieve: Sieve) -> tuple[list[Found], Member]:
     """The rasters of a sensor that share what a member has to share, and that member, with factor 1."""
     count, dtype = majority((len(one.row.bands) or one.raster.n_bands, one.raster.dtype) for one in found)
-    plane = sensor in CLASS_MAPS
+    plane = CLASS_MAPS.fullmatch(sensor) is not None
     if dtype not in DTYPES:
         raise DatasetError(f"rasters of {sensor} are {dtype}; shards hold {', '.join(DTYPES)}")
     if count > MAX_BANDS:

@@ -1,0 +1,46 @@
+"""The same question on real floods: may before and after a flood be positives of each other?
+
+python examples/claims/change_ombria.py WORK
+"""
+
+from pairs_ombria import shards
+from study import Score, Study, main
+
+STUDY = Study(
+    name="change_ombria",
+    title="Before and after as positives, on real floods",
+    claim="""
+    What CACo rests on: a place that changed between two dates must not be its own positive across them.
+    """,
+    setting="""
+    OMBRIA has one picture before and one after each flood, too few for seasonal contrast, so SeCo and CACo
+    themselves cannot be trained on it. Asked is the reason for them: MoCo whose positives are augmentations of
+    one picture against MoCo whose positives are before and after. Judged by maps of what was flooded, told from
+    both pictures, all train masks teaching.
+    """,
+    base={
+        "pretrain": {
+            "objective": "moco",
+            "sensors": "s2",
+            "queue": 256,
+            "optimizer": "adamw",
+            "learning_rate": 5e-4,
+            "epochs": 30,
+            "crop": 64,
+        },
+        "evaluate": {"task": "change,segmentation", "fractions": "100", "epochs": 10, "crop": 128},
+    },
+    arms={
+        "augment": {"pretrain.views": "augment"},
+        "before-after": {"pretrain.views": "long"},
+    },
+    comparisons=[("augment", "before-after")],
+    scores=[
+        Score(task="change", probe="decoder", metric="F1", fraction=1.0),
+        Score(task="segmentation", probe="decoder", metric="IoU water", fraction=1.0),
+    ],
+    shards=shards,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

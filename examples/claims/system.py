@@ -1,0 +1,58 @@
+"""The system study: augmentations, number of places, image size, temporal views.
+
+python examples/claims/system.py WORK
+"""
+
+from study import Score, Study, main
+
+STUDY = Study(
+    name="system",
+    title="What else matters: augmentations, places, size, dates",
+    claim="""
+    GeoRank's authors (Burgert and Demir 2026) study augmentations, the cardinality of the data, image size and
+    temporal views, and find that the worth of temporal views depends on the task.
+    """,
+    setting="""
+    The sandbox's world, NT-Xent on Sentinel-2, the same number of steps for all arms (fewer places, more
+    epochs). `base`: crops from a fifth of the look, flips and turns, all places of 60 pixels. Each other arm
+    changes one thing: `weak-crops` (crops of at least 0.8 of the look), `colour` (each band by a factor and an
+    offset), `season` and `season+augment` (positives are two dates of a place), `half` and `quarter` of the
+    places, `size-36` and `size-96` pixels. All arms are judged by one set of 60-pixel places in regions that no
+    arm trained on.
+    """,
+    base={
+        "pretrain": {
+            "objective": "simclr",
+            "sensors": "s2",
+            "views": "augment",
+            "optimizer": "adamw",
+            "learning_rate": 5e-4,
+            "temperature": 0.2,
+        },
+        "evaluate": {"task": "classification,segmentation,change"},
+    },
+    arms={
+        "base": {},
+        "weak-crops": {"pretrain.min_scale": 0.8},
+        "colour": {"pretrain.gain": 0.2, "pretrain.offset": 0.2},
+        "season": {"pretrain.views": "season", "pretrain.epochs": 16},
+        "season+augment": {"pretrain.views": "season,augment", "pretrain.epochs": 16},
+        "half": {"sample.count": 480, "pretrain.epochs": 8},
+        "quarter": {"sample.count": 240, "pretrain.epochs": 16},
+        "size-36": {"sample.size": 36, "pretrain.crop": 30},
+        "size-96": {"sample.size": 96, "pretrain.crop": 76, "pretrain.epochs": 16},
+    },
+    comparisons=[
+        (name, "base")
+        for name in ("weak-crops", "colour", "season", "season+augment", "half", "quarter", "size-36", "size-96")
+    ],
+    scores=[
+        Score(task="classification", probe="ridge", metric="accuracy"),
+        Score(task="segmentation", probe="decoder", metric="mIoU"),
+        Score(task="change", probe="decoder", metric="F1"),
+    ],
+    labelled={},
+)
+
+if __name__ == "__main__":
+    main(STUDY)

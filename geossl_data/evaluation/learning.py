@@ -37,7 +37,7 @@ MEASURED_ROWS = 256
 """Rows that the standardisation of frozen features is taken from, spread over all that teach."""
 WARMUP = 0.05
 """Share of the steps in which the learning rate rises."""
-VIT_FACTOR = 0.2
+VIT_FACTOR = 0.05
 """Transformers learn at so much of the rate of other encoders: they do not bear more."""
 MOST_GRADIENT = 1.0
 """Norm that gradients are cut to."""
@@ -56,8 +56,8 @@ class Settings:
     epochs: int = 20
     batch_size: int = 32
     """Rows of a step."""
-    learning_rate: float = 1e-3
-    """The highest of the head, of AdamW."""
+    learning_rate: float = 1e-2
+    """The highest of the head, of AdamW. High, for few epochs: with 0.001 decoders and encoders are far from done."""
     encoder_factor: float = 1.0
     """That of the encoders is so much of it: a tenth where they have been trained before."""
     weight_decay: float = 0.01

@@ -163,7 +163,6 @@ def test_standardised_levels_do_not_run_away() -> None:
 
 def test_a_seed_means_the_same_weights_and_moves_nothing_else() -> None:
     sight: Any = Seeing("tiny")
-    before = torch.get_rng_state()
     one, other = MapHead(sight, 3), MapHead(sight, 3)
     one.restart(5)
     first = {name: value.clone() for name, value in one.state_dict().items()}
@@ -176,9 +175,8 @@ def test_a_seed_means_the_same_weights_and_moves_nothing_else() -> None:
     for name, value in first.items():
         assert torch.equal(one.state_dict()[name], value)
         assert torch.equal(other.state_dict()[name], value)
-    torch.set_rng_state(before)
-    torch.get_rng_state()
-    MapHead(sight, 3)
+    before = torch.get_rng_state()
+    MapHead(sight, 3).restart(1)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from geossl_data.evaluation.features import features
-from geossl_data.evaluation.labelled import Rows
 from geossl_data.evaluation.metrics import Metric
+from geossl_data.evaluation.rows import Rows
 from geossl_data.evaluation.sight import Sight, copied, shown_by, sight_of
 from geossl_data.files import atomic_path
 from geossl_data.pretrain.encoders import Encoder, build_encoder

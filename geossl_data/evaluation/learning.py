@@ -18,7 +18,7 @@ from torch.optim import AdamW
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.decoders import Head, require_looks
 from geossl_data.evaluation.features import stored
-from geossl_data.evaluation.labelled import Rows
+from geossl_data.evaluation.rows import Rows
 from geossl_data.evaluation.sight import Sight
 from geossl_data.pretrain.encoders import ViT
 from geossl_data.pretrain.optimizers import learning_rate_at, parameter_groups

@@ -16,7 +16,8 @@ from pictures import numbers, write_raster
 import geossl_data as gd
 from geossl_data.errors import ShardError, TrainingError
 from geossl_data.evaluation.features import features, stored
-from geossl_data.evaluation.labelled import change_maps_of, looks_of, pairs_of, sides_of, target_of
+from geossl_data.evaluation.labels import change_maps_of, target_of
+from geossl_data.evaluation.rows import looks_of, pairs_of, sides_of
 from geossl_data.evaluation.sight import Sight, fresh, shown_by, sight_of
 
 ORDER = [(3, 1), (0, 0), (3, 0), (1, 1), (2, 0)]

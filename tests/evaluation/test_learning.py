@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation import learning
 from geossl_data.evaluation.decoders import ChangeHead, ImageHead, MapHead
-from geossl_data.evaluation.labelled import Rows
 from geossl_data.evaluation.learning import Settings, class_weights, learn, predict, varied
+from geossl_data.evaluation.rows import Rows
 from geossl_data.evaluation.sight import Sight, fresh, sight_of
 from geossl_data.pretrain.encoders import build_encoder
 from geossl_data.pretrain.export import EncoderInfo

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.bench import Bench, Found
-from geossl_data.evaluation.labelled import target_of
+from geossl_data.evaluation.labels import target_of
 from geossl_data.evaluation.tasks import (
     change,
     classification,
     cross_sensor,
+    dates,
     events,
     geolocation,
     multilabel,
@@ -43,10 +44,10 @@ MISSING: dict[str, Callable[[Bench], str | None]] = {
     "classification": classification.missing,
     "multilabel": multilabel.missing,
     "segmentation": _no_maps,
-    "change": events.missing,
+    "change": dates.missing,
     "retrieval": classification.missing,
     "cross-sensor": cross_sensor.missing,
-    "events": events.missing,
+    "events": dates.missing,
     "geolocation": geolocation.missing,
 }
 """What the shards or the encoders lack to be asked for a task, from the manifest alone; None where nothing."""

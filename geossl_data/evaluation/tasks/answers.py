@@ -13,9 +13,9 @@ from geossl_data.evaluation.bench import Bench, Found, Kind, Shown
 from geossl_data.evaluation.classifiers import knn_votes, ridge_responses, swept_responses, unit
 from geossl_data.evaluation.decoders import ImageHead
 from geossl_data.evaluation.features import features
-from geossl_data.evaluation.labelled import Rows, looks_of, share_of, sides_of
 from geossl_data.evaluation.learning import Settings, learn, predict
 from geossl_data.evaluation.metrics import Metric, groups_of
+from geossl_data.evaluation.rows import Rows, looks_of, share_of, sides_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -69,7 +69,7 @@ class Sided:
 
 
 def sided(bench: Bench, rows: Rows) -> tuple[Sided, IntArray]:
-    """The rows on both sides, and where among `rows` they are; TrainingError as `labelled.sides_of`."""
+    """The rows on both sides, and where among `rows` they are; TrainingError as `rows.sides_of`."""
     sides = sides_of(bench.shards, rows)
     group, groups = groups_of(rows.place[sides.test])
     both = np.concatenate([sides.train, sides.test])

@@ -7,8 +7,10 @@ import numpy as np
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.bench import Bench, Found
 from geossl_data.evaluation.decoders import ChangeHead
-from geossl_data.evaluation.labelled import change_maps_of, pairs_of, sides_of, target_of
+from geossl_data.evaluation.labels import change_maps_of, target_of
 from geossl_data.evaluation.metrics import Detection, Metric, Overlap
+from geossl_data.evaluation.rows import sides_of
+from geossl_data.evaluation.tasks.dates import pairs
 from geossl_data.evaluation.tasks.dense import FloatArray, judged_maps
 
 BALANCE = 0.5
@@ -20,12 +22,11 @@ def change(bench: Bench) -> Iterator[Found]:
     """F1, precision, recall and IoU of the changed pixels between two looks of a place that lie years apart.
 
     A pixel is told changed where that is the likelier (threshold 0.5), by a cross-entropy with weights (`BALANCE`).
-    All combinations of sensors teach and judge on the same pairs. Raises TrainingError without class maps of the later
-    looks, and where no pixel that teaches has changed.
+    All combinations of sensors teach and judge on the same pairs. Raises TrainingError without two looks and maps of
+    a place, and where no pixel that teaches has changed.
     """
     target = target_of(bench.shards, bench.options.target)
-    members = [name for shown in bench.shown for name in bench.members(shown)]
-    rows = pairs_of(bench.shards, list(dict.fromkeys(members)), target=target)
+    rows = pairs(bench)
     sides = sides_of(bench.shards, rows)
     maps = change_maps_of(bench.shards, rows, target)
     for positions, what in ((sides.train, "train"), (sides.test, sides.judged)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.bench import Bench, Found
-from geossl_data.evaluation.labelled import classes_of
+from geossl_data.evaluation.labels import classes_of
 from geossl_data.evaluation.metrics import Metric, accuracy_of, balanced_of
 from geossl_data.evaluation.tasks.answers import FloatArray, IntArray, Question, answers, looks, sided
 from geossl_data.evaluation.tasks.ranking import Looks, class_rankings
@@ -33,7 +33,7 @@ def classes(bench: Bench) -> Question:
 
     Encoders that are trained with the labels are also measured by how well their features find looks of a class:
     `precision` and `first`, of each look that judges, as `ranking.class_rankings` gives them.
-    Raises TrainingError without classes, and as `labelled.sides_of`.
+    Raises TrainingError without classes, and as `rows.sides_of`.
     """
     lacking = missing(bench)
     if lacking:

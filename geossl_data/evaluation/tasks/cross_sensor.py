@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.bench import Bench, Found, Kind, Shown
 from geossl_data.evaluation.classifiers import ridge_responses, standardised
-from geossl_data.evaluation.labelled import share_of
 from geossl_data.evaluation.metrics import Share
+from geossl_data.evaluation.rows import share_of
 from geossl_data.evaluation.tasks.answers import FloatArray, Sided, looks, sided
 from geossl_data.evaluation.tasks.ranking import Looks, recall_at
 
@@ -50,7 +50,7 @@ def cross_sensor(bench: Bench) -> Iterator[Found]:
 
     A query is found where a look of its place, of any date, is among the first of all judged looks of the other sensor.
     A share of the labels is a share of the places whose looks teach the regression. Raises TrainingError where two
-    sensors are lacking, and as `labelled.sides_of`.
+    sensors are lacking, and as `rows.sides_of`.
     """
     lacking = missing(bench)
     if lacking:

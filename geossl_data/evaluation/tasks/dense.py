@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from geossl_data.evaluation.bench import Bench, Found, Kind, Shown
 from geossl_data.evaluation.decoders import MapHead
-from geossl_data.evaluation.labelled import Maps, Rows, Sides, share_of
+from geossl_data.evaluation.labels import Maps
 from geossl_data.evaluation.learning import Settings, learn, predict
 from geossl_data.evaluation.metrics import Metric, confusions, groups_of
+from geossl_data.evaluation.rows import Rows, Sides, share_of
 from geossl_data.evaluation.sight import copied
 
 DECODER, FINE_TUNE, END_TO_END = "decoder", "fine-tune", "end-to-end"

@@ -12,21 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geossl_data.bands import MEMBERS
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.bench import Bench, Found, Kind, Shown
 from geossl_data.evaluation.classifiers import unit
-from geossl_data.evaluation.labelled import (
-    YEAR_DAYS,
-    Rows,
-    change_maps_of,
-    looks_of,
-    pairs_of,
-    sides_of,
-    target_of,
-)
+from geossl_data.evaluation.labels import change_maps_of, target_of
 from geossl_data.evaluation.metrics import FirstPrecision, Metric, RankedPrecision, groups_of
+from geossl_data.evaluation.rows import YEAR_DAYS, Rows, looks_of, sides_of
 from geossl_data.evaluation.tasks.answers import BoolArray, FloatArray, IntArray, side_by_side
+from geossl_data.evaluation.tasks.dates import pairs
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,33 +29,6 @@ EPSILON = 1e-4
 """CACo's, added to the distance within a year."""
 UNKNOWN = 255
 CHANGED = 1
-
-
-def missing(bench: Bench) -> str | None:
-    """What the shards lack to be asked where something changed; None where nothing."""
-    try:
-        pairs(bench)
-    except TrainingError as error:
-        return str(error)
-    return None
-
-
-def pairs(bench: Bench) -> Rows:
-    """An earlier and a later look of every place that has them, with what says whether the ground changed.
-
-    That is a class map of both looks, or a mask of the later one. Raises TrainingError where no place has it.
-    """
-    target = target_of(bench.shards, bench.options.target)
-    members = bench.members(bench.shown[-1])
-    # What a class is after, without what it was before, says nothing about change; a mask does.
-    both = target == MEMBERS["label"].name
-    rows = pairs_of(bench.shards, (*members, *((target,) if both else ())), target=target)
-    if not len(rows):
-        raise TrainingError(
-            f"no place has two looks with {', '.join(members)} and maps {target} that say what changed between them; "
-            "sample more dates"
-        )
-    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,7 +44,7 @@ class Events:
 def judged_events(bench: Bench) -> Events:
     """Judged places whose change is known; relevant are those where `options.event_share` of the known pixels changed.
 
-    Raises TrainingError where nothing or everything is relevant, and as `labelled.sides_of`.
+    Raises TrainingError where nothing or everything is relevant, and as `rows.sides_of`.
     """
     rows = pairs(bench)
     rows = rows.taken(sides_of(bench.shards, rows).test)

@@ -22,7 +22,7 @@ def missing(bench: Bench) -> str | None:
 
 
 def positions(bench: Bench) -> Question:
-    """The direction of every look of both sides that lies somewhere; TrainingError without, as `labelled.sides_of`."""
+    """The direction of every look of both sides that lies somewhere; TrainingError without, as `rows.sides_of`."""
     lacking = missing(bench)
     if lacking:
         raise TrainingError(lacking)

@@ -11,7 +11,7 @@ import numpy as np
 from geossl_data.bands import MEMBERS
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.bench import Bench, Found
-from geossl_data.evaluation.labelled import class_sets_of
+from geossl_data.evaluation.labels import class_sets_of
 from geossl_data.evaluation.metrics import MeanPrecision
 from geossl_data.evaluation.tasks.answers import BoolArray, Question, answers, looks, sided
 
@@ -25,7 +25,7 @@ def missing(bench: Bench) -> str | None:
 
 
 def sets(bench: Bench) -> Question:
-    """The classes of every look of both sides; TrainingError without, and as `labelled.sides_of`."""
+    """The classes of every look of both sides; TrainingError without, and as `rows.sides_of`."""
     lacking = missing(bench)
     if lacking:
         raise TrainingError(lacking)

@@ -6,8 +6,9 @@ import numpy as np
 
 from geossl_data.evaluation.bench import Bench, Found
 from geossl_data.evaluation.decoders import MapHead
-from geossl_data.evaluation.labelled import looks_of, maps_of, sides_of, target_of
+from geossl_data.evaluation.labels import maps_of, target_of
 from geossl_data.evaluation.metrics import Metric, Overlap, Share
+from geossl_data.evaluation.rows import looks_of, sides_of
 from geossl_data.evaluation.tasks.dense import FloatArray, judged_maps
 
 

@@ -11,7 +11,7 @@ from evaluation.tasks.fakes import BOTH, FakeBench, Planet, value, values
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation import bootstrap
 from geossl_data.evaluation.learning import Settings
-from geossl_data.evaluation.tasks import MISSING, TASKS, answers, cross_sensor, events, geolocation, possible
+from geossl_data.evaluation.tasks import MISSING, TASKS, answers, cross_sensor, dates, events, geolocation, possible
 from geossl_data.evaluation.tasks.cross_sensor import aligned
 from geossl_data.evaluation.tasks.events import change_ratio, within_a_year
 from geossl_data.evaluation.tasks.geolocation import error_km
@@ -175,7 +175,7 @@ def test_a_class_after_says_nothing_without_the_one_before() -> None:
     for place in range(24):
         planet.without(place, 0, "label")
         planet.without(place, 1, "label")
-    pairs = events.pairs(FakeBench(planet))
+    pairs = dates.pairs(FakeBench(planet))
     assert pairs.look.tolist() == [[2, 3]] * 24  # within the second year alone
 
 

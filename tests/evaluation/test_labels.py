@@ -12,20 +12,9 @@ from hypothesis import strategies as st
 
 from geossl_data.bands import MEMBERS, Member
 from geossl_data.errors import ShardError, TrainingError
-from geossl_data.evaluation import labelled
-from geossl_data.evaluation.labelled import (
-    UNKNOWN,
-    Rows,
-    change_maps_of,
-    class_sets_of,
-    classes_of,
-    looks_of,
-    maps_of,
-    pairs_of,
-    share_of,
-    sides_of,
-    target_of,
-)
+from geossl_data.evaluation import labels
+from geossl_data.evaluation.labels import UNKNOWN, change_maps_of, class_sets_of, classes_of, maps_of, target_of
+from geossl_data.evaluation.rows import Rows, looks_of, pairs_of, share_of, sides_of
 
 LABEL = MEMBERS["label"]
 
@@ -349,7 +338,7 @@ def test_land_class_maps_have_the_names_of_the_classes(monkeypatch: pytest.Monke
         [UNKNOWN],
         [UNKNOWN],
     ]
-    monkeypatch.setattr(labelled, "_MAPS_AT_ONCE", 1)
+    monkeypatch.setattr(labels, "_MAPS_AT_ONCE", 1)
     assert np.array_equal(maps_of(shards, looks_of(shards, ["s2"]), "label").values, maps.values)
 
 

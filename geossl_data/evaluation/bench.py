@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from geossl_data.evaluation.features import features
 from geossl_data.evaluation.metrics import Metric
 from geossl_data.evaluation.rows import Rows
-from geossl_data.evaluation.sight import Sight, copied, shown_by, sight_of
+from geossl_data.evaluation.sight import Sight, copied, fresh, shown_by, sight_of
 from geossl_data.files import atomic_path
-from geossl_data.pretrain.encoders import Encoder, build_encoder
+from geossl_data.pretrain.encoders import Encoder
 from geossl_data.pretrain.export import EncoderInfo
 from geossl_data.progress import Progress, silent
 from geossl_data.shards.reading.shards import Shards
@@ -138,14 +138,10 @@ class Bench:
         key: tuple[Kind, Shown, int] = ("trained", shown, 0) if kind == "trained" else ("random", shown, seed)
         if key not in self._sights:
             statistics = self.options.statistics
-            encoders: Sequence[tuple[Encoder, EncoderInfo]] = self._encoders
-            if kind != "trained":
-                statistics = "own" if statistics in ("auto", "encoder") else statistics
-                encoders = [
-                    (build_encoder(info.encoder, info.bands, seed=seed, patch=info.patch, embed=info.embed), info)
-                    for info in self.infos
-                ]
-            self._sights[key] = sight_of(encoders, self.shards, shown, statistics=statistics, device=self.device)
+            if kind != "trained" and statistics in ("auto", "encoder"):
+                statistics = "own"
+            sight = sight_of(self._encoders, self.shards, shown, statistics=statistics, device=self.device)
+            self._sights[key] = sight if kind == "trained" else fresh(sight, seed)
         return self._sights[key]
 
     def fresh(self, shown: Shown, seed: int) -> Sight:

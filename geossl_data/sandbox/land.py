@@ -45,7 +45,7 @@ from geossl_data.sandbox.surfaces import (
 )
 
 CELL = 140.0
-"""Mean distance of patch centres in 10 m pixels."""
+"""Mean distance of patch centres for which the waves of their edges are given, 10 m pixels."""
 ROW_SPACING = 3.6
 """Distance of tree rows in orchards, 10 m pixels."""
 
@@ -143,6 +143,10 @@ class Land:
     units: Units
     changes: tuple[Change, ...] = ()
 
+    def units_in(self, year: int) -> Units:
+        """The units as they are in a year."""
+        return self.units.in_year(stream(self.key, "year", year), self.region.yearly)
+
     def ground(self, frame: Frame) -> Ground:
         """The unchanged land in a frame of 10 m pixels."""
         cols, rows = frame.cols_at[None, :].astype(np.float32), frame.rows_at[:, None].astype(np.float32)
@@ -217,21 +221,23 @@ class Land:
 
     def _patches(self, frame: Frame) -> NDArray[np.int64]:
         """Index of the patch of every pixel: the nearest patch centre, seen through warped coordinates."""
-        warp_col = smooth_noise(frame, 70.0, stream(self.key, "warp", 0)) * np.float32(22)
-        warp_col += smooth_noise(frame, 17.0, stream(self.key, "warp", 1)) * np.float32(5)
-        warp_row = smooth_noise(frame, 70.0, stream(self.key, "warp", 2)) * np.float32(22)
-        warp_row += smooth_noise(frame, 17.0, stream(self.key, "warp", 3)) * np.float32(5)
-        x = ((frame.cols_at[None, :] + warp_col) / CELL - self.first[1]).astype(np.float32)
-        y = ((frame.rows_at[:, None] + warp_row) / CELL - self.first[0]).astype(np.float32)
+        cell = self.region.patch
+        scale = cell / CELL
+        warp_col = smooth_noise(frame, 70.0 * scale, stream(self.key, "warp", 0)) * np.float32(22 * scale)
+        warp_col += smooth_noise(frame, 17.0 * scale, stream(self.key, "warp", 1)) * np.float32(5 * scale)
+        warp_row = smooth_noise(frame, 70.0 * scale, stream(self.key, "warp", 2)) * np.float32(22 * scale)
+        warp_row += smooth_noise(frame, 17.0 * scale, stream(self.key, "warp", 3)) * np.float32(5 * scale)
+        x = ((frame.cols_at[None, :] + warp_col) / cell - self.first[1]).astype(np.float32)
+        y = ((frame.rows_at[:, None] + warp_row) / cell - self.first[0]).astype(np.float32)
         cell_x, cell_y = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
         x -= cell_x
         y -= cell_y
-        cell = cell_y * self.shape[1] + cell_x
+        own = cell_y * self.shape[1] + cell_x
         best = np.full(x.shape, np.float32(9))
-        nearest = cell.copy()
+        nearest = own.copy()
         for south in (-1, 0, 1):
             for east in (-1, 0, 1):
-                other = cell + (south * self.shape[1] + east)
+                other = own + (south * self.shape[1] + east)
                 distance = (self.jitter_col[other] + np.float32(east) - x) ** 2
                 distance += (self.jitter_row[other] + np.float32(south) - y) ** 2
                 closer = distance < best
@@ -333,16 +339,27 @@ def change_box(change: Change, frame: Frame) -> tuple[slice, slice, Frame] | Non
     return slice(top, bottom), slice(left, right), window
 
 
-def make_land(region: Region, extent: Frame, *, seed: int, n_changes: int, side: int) -> Land:
+def make_land(
+    region: Region,
+    extent: Frame,
+    *,
+    seed: int,
+    n_changes: int,
+    side: int,
+    radii: tuple[float, float] = (30.0, 52.0),
+    years: Sequence[int] = PERIODS[1:],
+) -> Land:
     """The land of a region over an extent of its plane; the same seed gives the same land.
 
-    side: side of the region's own scene in 10 m pixels, in which the changes are planted.
+    side: side of the region's own scene in 10 m pixels, in which the changes are planted. radii: least and largest of
+    the changes, 10 m pixels. years: those in which they begin.
     """
     key = stream(seed, region.name, "land")
     rng = np.random.default_rng((seed, *region.name.encode()))
-    first = (int(extent.row // CELL) - 2, int(extent.col // CELL) - 2)
+    cell = region.patch
+    first = (int(extent.row // cell) - 2, int(extent.col // cell) - 2)
     last_row, last_col = extent.row + extent.height, extent.col + extent.width
-    shape = (int(last_row // CELL) + 3 - first[0], int(last_col // CELL) + 3 - first[1])
+    shape = (int(last_row // cell) + 3 - first[0], int(last_col // cell) + 3 - first[1])
     rows, cols = np.meshgrid(
         np.arange(first[0], first[0] + shape[0]), np.arange(first[1], first[1] + shape[1]), indexing="ij"
     )
@@ -365,8 +382,9 @@ def make_land(region: Region, extent: Frame, *, seed: int, n_changes: int, side:
         return np.append(values, 0.5).astype(np.float32)
 
     jitter_col, jitter_row = per_patch("col", 0.1, 0.9), per_patch("row", 0.1, 0.9)
-    centres = np.column_stack([(cols.ravel() + jitter_col[:-1]) * CELL, (rows.ravel() + jitter_row[:-1]) * CELL])
-    changes = _planted(centres, klass[:-1], len(klass) * KINDS, n_changes, side, rng)
+    centres = np.column_stack([(cols.ravel() + jitter_col[:-1]) * cell, (rows.ravel() + jitter_row[:-1]) * cell])
+    kinds = [list(CHANGES)[(region.first_change + number) % len(CHANGES)] for number in range(n_changes)]
+    changes = _planted(centres, klass[:-1], len(klass) * KINDS, kinds, side, rng, radii, years, 0.9 * cell)
     surfaces: list[tuple[Surface, ...]] = [SURFACES[int(value)] for value in klass]
     surfaces += [_change_surfaces(change.kind) for change in changes]
     all_classes = np.concatenate([klass, np.array([_BECOMES[change.kind] for change in changes], np.uint8)])
@@ -379,8 +397,8 @@ def make_land(region: Region, extent: Frame, *, seed: int, n_changes: int, side:
         jitter_row=jitter_row,
         klass=klass,
         angle=per_patch("angle", 0.0, float(np.pi)),
-        size=per_patch("size", 0.75, 1.35),
-        units=make_units(all_classes, surfaces, rng),
+        size=per_patch("size", 0.75, 1.35) * np.float32(region.field_size),
+        units=make_units(all_classes, surfaces, rng, palette=region.palette),
         changes=tuple(changes),
     )
 
@@ -395,31 +413,36 @@ def _planted(
     centres: NDArray[np.float64],
     klass: NDArray[np.uint8],
     first_unit: int,
-    n: int,
+    kinds: Sequence[ChangeKind],
     side: int,
     rng: np.random.Generator,
+    radii: tuple[float, float],
+    years: Sequence[int],
+    apart: float,
 ) -> list[Change]:
-    """Up to `n` changes, the kinds in turn, on patches that they can happen to, each on a patch of its own."""
+    """Changes of these kinds, in order, on patches that they can happen to, centred more than `apart` from each other.
+
+    A kind for which there is no such patch is left out.
+    """
     margin = 0.12 * min(side, 500)
     inside = np.all((centres > margin) & (centres < side - margin), axis=1)
     changes: list[Change] = []
     free = inside.copy()
-    for number in range(n):
-        kind = list(CHANGES)[number % len(CHANGES)]
+    for kind in kinds:
         candidates = np.flatnonzero(free & np.isin(klass, _ELIGIBLE[kind]))
         # Drawn even where nothing is found, so that one kind's luck does not move the others.
         pick, radius, stretch, angle, start = rng.random(5)
         if not candidates.size:
             continue
         col, row = centres[candidates[int(pick * candidates.size)]]
-        free &= np.hypot(centres[:, 0] - col, centres[:, 1] - row) > 0.9 * CELL
-        first_year = PERIODS[1] + int(start * (len(PERIODS) - 1))
+        free &= np.hypot(centres[:, 0] - col, centres[:, 1] - row) > apart
+        first_year = years[int(start * len(years))]
         changes.append(
             Change(
                 kind=kind,
                 col=float(col),
                 row=float(row),
-                radius=30.0 + 22.0 * float(radius),
+                radius=radii[0] + (radii[1] - radii[0]) * float(radius),
                 stretch=1.0 + float(stretch),
                 angle=float(angle * np.pi),
                 first_year=first_year,

@@ -19,7 +19,7 @@ from geossl_data.errors import StorageError
 from geossl_data.files import write_text
 from geossl_data.grid import Grid, to_lonlat
 from geossl_data.progress import Progress, Task, silent
-from geossl_data.sandbox import optical, radar
+from geossl_data.sandbox import optical, radar, world
 from geossl_data.sandbox.catalog import (
     CHANGE_BAND,
     LABEL_COLLECTION,
@@ -132,17 +132,18 @@ def build_sandbox(
     classes and every planted change) and one folder of COGs for each collection: `sentinel-2-l2a`, `sentinel-1-rtc`
     and `geossl-sandbox-labels` (land class and change of every tile and year).
 
-    size: tiny for tests, small for trying things out, large for benchmarks (full 10980-pixel scenes, about 40 GB).
+    size: tiny for tests, small for trying things out, large for benchmarks (full 10980-pixel scenes, about 40 GB),
+    world for studies of geography (64 regions of 2.4 km on six continents, see `sandbox.world`).
     workers: threads; the bytes written are the same for any number. Raises StorageError where the folder cannot be
     written or holds something else under the names of the collections.
     """
-    layout = LAYOUTS[size]
+    layout, regions = planned(size)
     identity = {"edition": _EDITION, "size": size, "seed": seed}
     catalog = folder / CATALOG_NAME
     if catalog.is_file() and _identity(folder) == identity:
         return catalog
     _clear(folder)
-    sites = [make_site(region, layout, seed) for region in REGIONS if region.name in layout.regions]
+    sites = [make_site(region, layout, seed) for region in regions]
     truth = {"identity": identity, **truth_of(sites)}
     write_text(folder / TRUTH_NAME, json.dumps(truth, indent=1, sort_keys=True) + "\n")
     schedules = [passes(site.region, layout, seed) for site in sites]
@@ -155,6 +156,14 @@ def build_sandbox(
     write_items(catalog, items, metadata=identity)
     _log.info("wrote a %s planet with %d items to %s", size, len(items), folder)
     return catalog
+
+
+def planned(size: PlanetSize) -> tuple[Layout, tuple[Region, ...]]:
+    """How large a planet is, and the regions that it has."""
+    if size == "world":
+        return world.LAYOUT, world.regions()
+    layout = LAYOUTS[size]
+    return layout, tuple(region for region in REGIONS if region.name in layout.regions)
 
 
 def _identity(folder: Path) -> Any:
@@ -192,7 +201,15 @@ def make_site(region: Region, layout: Layout, seed: int) -> Site:
         corner=origin(region, layout),
         tiles=tuple(tiles),
         extent=extent,
-        land=make_land(region, reach, seed=seed, n_changes=layout.changes, side=side),
+        land=make_land(
+            region,
+            reach,
+            seed=seed,
+            n_changes=layout.changes,
+            side=side,
+            radii=layout.change_radius,
+            years=layout.change_years,
+        ),
     )
 
 
@@ -222,6 +239,7 @@ def truth_of(sites: Sequence[Site]) -> dict[str, Any]:
             "tiles": {tile.name: list(site.grid(tile.frame, 10).bounds) for tile in site.tiles},
             "s1_shift_m": site.region.s1_shift_m,
         }
+        | ({"continent": site.region.continent} if site.region.continent else {})
         for site in sites
     ]
     return {
@@ -338,7 +356,7 @@ def _write_all(pool: ThreadPoolExecutor, jobs: Sequence[Callable[[], None]]) -> 
 
 def _write_optical(folder: Path, site: Site, tile: Tile, item: OpticalPass, pool: ThreadPoolExecutor) -> dict[str, Any]:
     sky = optical.make_sky(site.land, item, site.extent, site.seed)
-    table = site.land.units.reflectance(site.region.climate, sky.day)
+    table = site.land.units_in(item.acquired.year).reflectance(site.region.climate, sky.day)
     cuts = _optical_cuts(site, tile, item)
 
     def render(strip: Frame, ground: Ground, number: int) -> Mapping[str, Raster]:

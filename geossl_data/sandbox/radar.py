@@ -22,6 +22,7 @@ class Swath:
     """Moisture, wind and geometry of one Sentinel-1 pass; unknown to Sentinel-2."""
 
     key: int
+    year: int
     day: float
     moisture_db: float
     wind_db: float
@@ -38,6 +39,7 @@ def make_swath(land: Land, item: RadarPass, seed: int) -> Swath:
     look_east = 1.0 if item.state == "ascending" else -1.0
     return Swath(
         key=key,
+        year=item.acquired.year,
         day=day_of_year(item.acquired),
         moisture_db=float((draws[0] - 0.5) * 2.0),
         wind_db=float(draws[1] ** 2 * 6.0 - 1.5),
@@ -48,7 +50,7 @@ def make_swath(land: Land, item: RadarPass, seed: int) -> Swath:
 
 def powers(land: Land, swath: Swath) -> FloatArray:
     """Mean linear power of every unit in a pass, shape (2, units): VV, VH, before geometry and speckle."""
-    table = land.units.gamma_naught(land.region.climate, swath.day)
+    table = land.units_in(swath.year).gamma_naught(land.region.climate, swath.day)
     wet = np.where(land.units.klass == WATER, swath.wind_db, swath.moisture_db)
     return np.asarray(10 ** ((table + np.array([[1.0], [0.7]]) * wet) / 10), np.float32)
 

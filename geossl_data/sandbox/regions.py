@@ -1,11 +1,12 @@
 """The sandbox's regions: where they are, what grows there, which orbits see them, and how large each planet size is."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from geossl_data.sandbox.surfaces import BOREAL, MONSOON, PAMPAS, SAVANNA, TEMPERATE, TROPICAL, Climate
 
-PlanetSize = Literal["tiny", "small", "large"]
+PlanetSize = Literal["tiny", "small", "large", "world"]
 
 PERIODS = (2021, 2022, 2023)
 """Years; the land of a year is one and the same, planted changes happen between years."""
@@ -46,6 +47,18 @@ class Region:
     """By how much the Sentinel-1 grid lies off the 10 m lattice, east and south."""
     wet: bool = False
     """Cloudier than the others."""
+    continent: str = ""
+    """Named where geography is what the planet is for."""
+    patch: float = 140.0
+    """Mean distance of the centres of patches, 10 m pixels."""
+    field_size: float = 1.0
+    """Factor on the sides of fields and blocks."""
+    palette: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Material → factor on its reflectance in each band, where it is not the common one."""
+    yearly: float = 0.0
+    """How far fields and stands differ from one year to the next, 0 to 1; see `Units.in_year`."""
+    first_change: int = 0
+    """Which kind of change is planted first, as a position among them; the others follow in turn."""
 
 
 # The corners are those of the real MGRS tiles of these names.
@@ -185,6 +198,10 @@ class Layout:
     """Planted changes tried per region."""
     whole_region: bool
     """Whether a region's land is kept in memory as a whole, or worked out strip by strip for every scene."""
+    change_radius: tuple[float, float] = (30.0, 52.0)
+    """Smallest and largest mean radius of a change, 10 m pixels."""
+    change_years: tuple[int, ...] = PERIODS[1:]
+    """Years in which changes begin."""
 
 
 _SLOTS = (

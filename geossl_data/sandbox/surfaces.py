@@ -4,8 +4,8 @@ A pixel belongs to a unit: one of eight kinds of surface (a field, a roof, a sta
 Everything that depends on the date is worked out per unit, not per pixel.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -248,6 +248,33 @@ class Units:
     backscatter: NDArray[np.float64]
     """VV and VH out of season, dB, shape (n, 2)."""
     swing: NDArray[np.float64]
+    spectra: NDArray[np.float64]
+    """Reflectance × 10000 of the materials, shape (materials, bands)."""
+
+    def in_year(self, key: int, amount: float) -> "Units":
+        """The units as they are in the year of a key: some fields have another crop, plants are early or late, lush or
+        dry, soils wet or bright.
+
+        amount: 0: as in every year; 1: another crop on half of the fields, 12 days and 2 dB as the largest usual
+        differences. Water varies a third as much.
+        """
+        if not amount:
+            return self
+        rng = np.random.default_rng(key)
+        n = len(self.klass)
+        steady = np.where(self.klass == WATER, 0.3, 1.0) * amount
+        is_sown = np.isin(self.calendar, (_CALENDARS["winter"], _CALENDARS["summer"]))
+        is_changed = is_sown & (rng.random(n) < 0.5 * amount)
+        other = _CALENDARS["winter"] + _CALENDARS["summer"] - self.calendar
+        delay, vigour, brightness, level = rng.normal(size=(4, n)) * steady
+        return replace(
+            self,
+            calendar=np.where(is_changed, other, self.calendar),
+            delay=self.delay + 6.0 * delay,
+            vigour=np.clip(self.vigour * np.exp(0.15 * vigour), 0.3, 1.3),
+            tint=self.tint * np.exp(0.10 * brightness)[:, None],
+            backscatter=self.backscatter + (1.0 * level)[:, None],
+        )
 
     def greenness(self, climate: Climate, day: float) -> NDArray[np.float64]:
         """Greenness of every unit on a day of the year, 0 to 1, shape (n,)."""
@@ -262,7 +289,7 @@ class Units:
         shares = self.low + (self.high - self.low) * green
         # Summed material by material, so that a unit's value does not depend on how many units there are.
         total = np.zeros((len(self.klass), len(OPTICAL_BANDS)))
-        for material, spectrum in enumerate(_SPECTRA):
+        for material, spectrum in enumerate(self.spectra):
             total += shares[:, material, None] * spectrum
         return np.ascontiguousarray((total * self.tint).T, dtype=np.float32)
 
@@ -280,14 +307,28 @@ def shares(mixture: Mixture) -> NDArray[np.float64]:
     return np.array([mixture.get(name, 0.0) for name in MATERIALS])
 
 
+def spectra(palette: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+    """Reflectance × 10000 of the materials in the order of MATERIALS, shape (materials, bands).
+
+    palette: material → factor for each band; materials that it does not name stay as they are.
+    """
+    factors = np.array([palette.get(name, (1.0,) * len(OPTICAL_BANDS)) for name in MATERIALS])
+    return np.asarray(_SPECTRA * factors)
+
+
 def make_units(
-    klass: NDArray[np.uint8], surfaces: list[tuple[Surface, ...]], rng: np.random.Generator, *, variety: float = 1.0
+    klass: NDArray[np.uint8],
+    surfaces: list[tuple[Surface, ...]],
+    rng: np.random.Generator,
+    *,
+    variety: float = 1.0,
+    palette: Mapping[str, Sequence[float]] | None = None,
 ) -> Units:
     """Units of patches: KINDS for every patch, in order, each drawn about its surface; water is alike within
     a patch.
 
     klass: class of each patch, shape (n,). surfaces: the kinds of each patch, n tuples of any length ≥ 1, repeated to
-    KINDS. variety: how far patches of a class differ; 0 makes them alike.
+    KINDS. variety: how far patches of a class differ; 0 makes them alike. palette: see `spectra`.
     """
     n = len(klass)
     kinds = [kinds[k % len(kinds)] for kinds in surfaces for k in range(KINDS)]
@@ -317,4 +358,5 @@ def make_units(
         + np.stack([level, level], axis=1)
         + draw(0.5, 0.2, 2),
         swing=np.array([surface.swing for surface in kinds]),
+        spectra=spectra(palette or {}),
     )

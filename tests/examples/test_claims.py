@@ -68,7 +68,7 @@ def cells(sweep: Any, levels: dict[str, float]) -> list[Finished]:
 
 
 def test_a_section_says_what_came_out(claims: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, sweep = sweep_for(claims, "sampling", tmp_path, monkeypatch)
+    study, sweep = sweep_for(claims, "places", tmp_path, monkeypatch)
     levels = {"geography": 0.62, "geography+change": 0.605, "cities": 0.5, "uniform": 0.6}
     text = claims.section_of(study, cells(sweep, levels))
     assert "12 trainings, 6 minutes of training" in text

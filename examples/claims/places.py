@@ -1,12 +1,12 @@
 """Claim: places drawn by geography and by change teach more than as many around cities.
 
-python examples/claims/sampling.py WORK
+python examples/claims/places.py WORK
 """
 
 from study import Score, Study, main
 
 STUDY = Study(
-    name="sampling",
+    name="places",
     title="Which places: by geography and change, around cities, or anywhere",
     claim="""
     For the same number of places, drawing them by geography and by measured change teaches better than drawing

@@ -33,8 +33,9 @@ POINT = 0.01
 PLACES = {"looks": "long", "dates": 2, "size": 60, "block_km": 30.0, "val": 0.1, "test": 0.25}
 """Places on the planet: 600 m wide, in two seasons of two years; split by blocks of 30 km, which most regions lie in as a whole."""
 TRAINING = {"encoder": "resnet10", "epochs": 4, "batch_size": 64, "crop": 48, "checkpoint_every": 100}
-JUDGING = {"seeds": 1, "epochs": 10, "fractions": "25"}
-"""Decoders learn from a quarter of the labelled train places: with all of them pretraining would matter less."""
+JUDGING = {"seeds": 1, "epochs": 10, "fractions": "25", "supervised": False}
+"""Decoders learn from a quarter of the labelled train places: with all of them pretraining would matter less. What an
+encoder comes to that is trained with the labels alone is asked once, by `apart.py`."""
 
 HEAD = """# Results
 
@@ -182,17 +183,15 @@ def section_of(study: Study, finished: Sequence[Finished]) -> str:
             ("arm", "score", "trained", "by seed", "random", "supervised"),
             [row for name, cells in complete.items() for row in _arm_rows(name, cells, study.scores)],
         ),
-        "",
-        *_table(
-            ("difference", "score", "points", "reading"),
-            [
-                row
-                for one, other in study.comparisons
-                if one in complete and other in complete
-                for row in _differences(one, other, complete, study.scores)
-            ],
-        ),
     ]
+    differences = [
+        row
+        for one, other in study.comparisons
+        if one in complete and other in complete
+        for row in _differences(one, other, complete, study.scores)
+    ]
+    if study.comparisons:
+        lines += ["", *_table(("difference", "score", "points", "reading"), differences)]
     return "\n".join([*lines, *(["", _one_line(study.note)] if study.note else [])]) + "\n"
 
 

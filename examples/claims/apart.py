@@ -1,0 +1,37 @@
+"""Before any claim: can the sandbox tell methods apart at all?
+
+python examples/claims/apart.py WORK
+"""
+
+from study import Score, Study, main
+
+STUDY = Study(
+    name="apart",
+    title="Does the sandbox tell methods apart?",
+    claim="""
+    A planet on which a random encoder does as well as one that is trained with all labels, or on which everything is
+    found, would decide no claim.
+    """,
+    setting="""
+    The sandbox's world, Sentinel-2, a quarter of the labels. An encoder trained with pairs of sensors, a random one and
+    one that is trained with the labels alone, all of one shape; decoders and supervised encoders learn for 30 passes.
+    """,
+    base={
+        "pretrain": {"objective": "infonce", "optimizer": "adamw", "learning_rate": 5e-4},
+        "evaluate": {"task": "classification,segmentation,change", "supervised": True, "epochs": 30},
+    },
+    arms={"pairs": {}},
+    comparisons=[],
+    scores=[
+        Score(task="classification", probe="ridge", metric="accuracy"),
+        Score(task="segmentation", probe="decoder", metric="mIoU"),
+        Score(task="segmentation", probe="decoder", metric="IoU water"),
+        Score(task="change", probe="decoder", metric="F1"),
+        Score(task="classification", probe="ridge", metric="accuracy", features="s1"),
+        Score(task="segmentation", probe="decoder", metric="mIoU", features="s1"),
+        Score(task="change", probe="decoder", metric="F1", features="s1"),
+    ],
+)
+
+if __name__ == "__main__":
+    main(STUDY)

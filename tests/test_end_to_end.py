@@ -146,7 +146,15 @@ def test_training_and_probing_run_on_the_shards(dataset: Path, joint: bool) -> N
     assert all(np.isfinite(line["loss"]) for line in metrics if "loss" in line)
     scores = pipeline.evaluate(dataset, EvaluateOptions(k=5, seeds=1, supervised=False))
     assert scores.table
-    assert json.loads((dataset / "runs/default/scores.json").read_text())
+    own = json.loads((dataset / "runs/default/scores.json").read_text())
+    assert (dataset / "runs/default/scores.png").is_file()
+    # The same encoders as a folder: judged as somebody else's, without a word in this folder's recipe.
+    recipe = (dataset / "recipe.yaml").read_bytes()
+    elsewhere = EvaluateOptions(encoder=str(dataset / "runs/default"), k=5, seeds=1, supervised=False)
+    report = pipeline.evaluate(dataset, elsewhere)
+    assert report.facts["scores"].startswith("evaluations/default-")
+    assert json.loads((dataset / report.facts["scores"]).read_text())["scores"] == own["scores"]
+    assert (dataset / "recipe.yaml").read_bytes() == recipe
     assert not pipeline.pretrain(dataset).fresh
 
 

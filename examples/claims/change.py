@@ -13,8 +13,8 @@ STUDY = Study(
     change detection and segmentation than seasonal contrast alone (SeCo) and than MoCo with augmentations.
     """,
     setting="""
-    The sandbox's world, where floods, clear-cuts, burns and new towns are planted between 2021 and 2023. Four
-    looks a place: two seasons in each of the two years. Sentinel-2 only, as in the paper. The same looks and
+    The sandbox's world, where floods, clear-cuts, burns and new towns are planted between 2021 and 2023. Six
+    looks a place: three seasons in each of the two years. Sentinel-2 only, as in the paper. The same looks and
     epochs; a queue of 1024. Judged on regions that training never saw, with a quarter of the labels.
     """,
     base={

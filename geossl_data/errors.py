@@ -63,3 +63,7 @@ class StorageError(GeosslError):
 
 class TrainingError(GeosslError):
     """Training or evaluation cannot start or go on: wrong shapes, non-finite loss, missing labels."""
+
+
+class NothingToJudge(TrainingError):  # noqa: N818 - what it is, as TruncatedSearch
+    """What a task asks for is not there to be told apart, as where nothing changed; other tasks may go on."""

@@ -1,6 +1,7 @@
 """What an encoder is worth: the tasks of `evaluation.tasks`, beside a random and a supervised encoder of its shape."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from geossl_data.errors import TrainingError
+from geossl_data.errors import NothingToJudge, TrainingError
 from geossl_data.evaluation.bench import Bench, Found, ProbeOptions
 from geossl_data.evaluation.bootstrap import Estimate, estimate
 from geossl_data.evaluation.scores import Score, Scores, score_of, stacked
@@ -19,6 +20,8 @@ from geossl_data.pretrain.encoders import Encoder
 from geossl_data.pretrain.export import EncoderInfo, load_encoder
 from geossl_data.progress import Progress, silent
 from geossl_data.shards.reading.shards import Shards
+
+_LOG = logging.getLogger(__name__)
 
 ALL = "all"
 CACHE = "features"
@@ -50,14 +53,23 @@ def evaluate(
     names = list(possible(bench)) if ALL in tasks else list(dict.fromkeys(tasks))
     if not names:
         raise TrainingError("no task can be judged by these shards: they hold neither labels, maps, dates nor places")
+    judged = []
     for name in names:
         if name not in TASKS:
             raise TrainingError(f"no task {name!r}; there are {', '.join(TASKS)} and {ALL}")
-        # Always the same draws of places, whatever the seed: replicates of runs with other seeds pair.
-        rows += summed_up(name, list(TASKS[name](bench)), seed=0)
+        try:
+            found = list(TASKS[name](bench))
+        except NothingToJudge as error:
+            if ALL not in tasks:
+                raise
+            _LOG.warning("%s is left out: %s", name, error)
+            continue
+        judged.append(name)
+        # One seed for all: cells of a sweep draw the same places.
+        rows += summed_up(name, found, seed=0)
     scores = Scores(
         scores=tuple(row for row, _ in rows),
-        facts=_facts(bench, encoders, names, [row for row, _ in rows]),
+        facts=_facts(bench, encoders, judged, [row for row, _ in rows]),
         replicates=stacked(estimated for _, estimated in rows),
     )
     out.mkdir(parents=True, exist_ok=True)

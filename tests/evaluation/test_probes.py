@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geossl_data.errors import TrainingError
+from geossl_data.errors import NothingToJudge, TrainingError
 from geossl_data.evaluation import bench as bench_module
+from geossl_data.evaluation import probes
 from geossl_data.evaluation.bench import Bench, Found, ProbeOptions
 from geossl_data.evaluation.metrics import Share
 from geossl_data.evaluation.probes import evaluate, exported, loaded, summed_up
@@ -198,6 +199,29 @@ def test_all_asks_what_the_labels_allow(shards: Any, run: Path, tmp_path: Path) 
     assert scores.facts["tasks"] == ["classification", "retrieval", "cross-sensor", "geolocation"]
     assert {row.task for row in scores.scores} == set(scores.facts["tasks"])
     assert json.loads((tmp_path / "scores.json").read_text())["facts"]["tasks"] == scores.facts["tasks"]
+
+
+def test_all_passes_over_what_there_is_nothing_of_and_nothing_else(
+    shards: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def nothing(bench: Bench) -> Any:
+        raise NothingToJudge("nothing changed")
+        yield
+
+    def leaks(bench: Bench) -> Any:
+        raise TrainingError("place 1 is in both")
+        yield
+
+    monkeypatch.setattr(probes, "possible", lambda bench: ("retrieval", "change"))
+    monkeypatch.setitem(probes.TASKS, "change", nothing)
+    scores = evaluate(shards, exported(run), ["all"], QUICK, out=tmp_path)
+    assert scores.facts["tasks"] == ["retrieval"]
+    assert "change is left out: nothing changed" in caplog.text
+    with pytest.raises(NothingToJudge, match="nothing changed"):
+        evaluate(shards, exported(run), ["change"], QUICK, out=tmp_path)
+    monkeypatch.setitem(probes.TASKS, "change", leaks)
+    with pytest.raises(TrainingError, match="is in both"):
+        evaluate(shards, exported(run), ["all"], QUICK, out=tmp_path)
 
 
 def test_two_encoders_of_one_sensor_are_refused(shards: Any, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from geossl_data.errors import TrainingError
+from geossl_data.errors import NothingToJudge
 from geossl_data.evaluation.bench import Bench, Found
 from geossl_data.evaluation.decoders import ChangeHead
 from geossl_data.evaluation.labels import change_maps_of, target_of
@@ -23,7 +23,7 @@ def change(bench: Bench) -> Iterator[Found]:
 
     A pixel is told changed where that is the likelier (threshold 0.5), by a cross-entropy with weights (`BALANCE`).
     All combinations of sensors teach and judge on the same pairs. Raises TrainingError without two looks and maps of
-    a place, and where no pixel that teaches has changed.
+    a place, NothingToJudge where no pixel has changed.
     """
     target = target_of(bench.shards, bench.options.target)
     rows = pairs(bench)
@@ -31,7 +31,7 @@ def change(bench: Bench) -> Iterator[Found]:
     maps = change_maps_of(bench.shards, rows, target)
     for positions, what in ((sides.train, "train"), (sides.test, sides.judged)):
         if not np.any(maps.values[positions] == 1):
-            raise TrainingError(f"no pixel of {target} changed between two looks of a place of the {what} split")
+            raise NothingToJudge(f"no pixel of {target} changed between two looks of a place of the {what} split")
 
     def metrics(confusion: FloatArray) -> Sequence[Metric]:
         return [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geossl_data.errors import TrainingError
+from geossl_data.errors import NothingToJudge
 from geossl_data.evaluation.bench import Bench, Found, Kind, Shown
 from geossl_data.evaluation.classifiers import unit
 from geossl_data.evaluation.labels import change_maps_of, target_of
@@ -44,7 +44,7 @@ class Events:
 def judged_events(bench: Bench) -> Events:
     """Judged places whose change is known; relevant are those where `options.event_share` of the known pixels changed.
 
-    Raises TrainingError where nothing or everything is relevant, and as `rows.sides_of`.
+    Raises NothingToJudge where nothing or everything is relevant, and as `rows.sides_of`.
     """
     rows = pairs(bench)
     rows = rows.taken(sides_of(bench.shards, rows).test)
@@ -55,7 +55,7 @@ def judged_events(bench: Bench) -> Events:
     relevant = changed >= np.maximum(bench.options.event_share * known, 1)
     if relevant.all() or not relevant.any():
         which = "none" if not relevant.any() else "each"
-        raise TrainingError(
+        raise NothingToJudge(
             f"{which} of {len(rows)} judged places changed on {100 * bench.options.event_share:g} % of its ground or "
             "more; sample more places, or take another share"
         )

@@ -32,7 +32,7 @@ POINT = 0.01
 """Less than this is no difference, whatever the interval says."""
 PLACES = {"looks": "long", "dates": 3, "size": 60, "block_km": 30.0, "val": 0.1, "test": 0.25}
 """Places 600 m wide, in three seasons of two years, split by blocks of 30 km: most regions are in one as a whole."""
-TRAINING = {"encoder": "resnet10", "epochs": 3, "batch_size": 64, "crop": 48, "checkpoint_every": 100}
+TRAINING = {"encoder": "resnet10", "epochs": 3, "batch_size": 64, "crop": 36, "checkpoint_every": 100}
 JUDGING = {"seeds": 1, "epochs": 10, "fractions": "25", "supervised": False}
 """Decoders learn from a quarter of the labelled train places: with all of them pretraining would matter less. What an
 encoder comes to that is trained with the labels alone is asked once, by `apart.py`."""

@@ -35,12 +35,12 @@ STUDY = Study(
         "base": {},
         "weak-crops": {"pretrain.min_scale": 0.8},
         "colour": {"pretrain.gain": 0.2, "pretrain.offset": 0.2},
-        "season": {"pretrain.views": "season", "pretrain.epochs": 16},
-        "season+augment": {"pretrain.views": "season,augment", "pretrain.epochs": 16},
-        "half": {"sample.count": 480, "pretrain.epochs": 8},
-        "quarter": {"sample.count": 240, "pretrain.epochs": 16},
-        "size-36": {"sample.size": 36, "pretrain.crop": 30},
-        "size-96": {"sample.size": 96, "pretrain.crop": 76, "pretrain.epochs": 16},
+        "season": {"pretrain.views": "season", "pretrain.epochs": 18},
+        "season+augment": {"pretrain.views": "season,augment", "pretrain.epochs": 18},
+        "half": {"sample.count": 480, "pretrain.epochs": 6},
+        "quarter": {"sample.count": 240, "pretrain.epochs": 12},
+        "size-36": {"sample.size": 36, "pretrain.crop": 24},
+        "size-96": {"sample.size": 96, "pretrain.crop": 60, "pretrain.epochs": 11},
     },
     comparisons=[
         (name, "base")

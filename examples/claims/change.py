@@ -15,7 +15,8 @@ STUDY = Study(
     setting="""
     The sandbox's world, where floods, clear-cuts, burns and new towns are planted between 2021 and 2023. Six
     looks a place: three seasons in each of the two years. Sentinel-2 only, as in the paper. The same looks,
-    about as many of them seen; a queue of 1024. Judged on regions that training never saw, with a quarter of the labels.
+    about as many of them seen; a queue of 1024. Judged on regions that training never saw, with a quarter of the
+    labels.
     """,
     base={
         "pretrain": {

@@ -313,8 +313,9 @@ def work_of(
     mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def whole(tensor: Tensor) -> Tensor:
-        of_batch = tensor.ndim > 0 and len(tensor) == rows
-        return torch.empty((batch_size, *tensor.shape[1:]) if of_batch else tensor.shape, dtype=tensor.dtype)
+        # Views may hold several rows of each item, as those of two years do.
+        each = len(tensor) // rows if tensor.ndim > 0 and len(tensor) % rows == 0 else 0
+        return torch.empty((each * batch_size, *tensor.shape[1:]) if each else tensor.shape, dtype=tensor.dtype)
 
     def stand_in(tensor: Tensor) -> Tensor:
         empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)

@@ -189,3 +189,17 @@ def test_peaks_are_found_by_what_torch_calls_the_gpu(name: str, tera: float | No
 def test_every_peak_is_found_by_its_own_name() -> None:
     assert {name: peak_flops(name) for name in cost.PEAK_FLOPS} == cost.PEAK_FLOPS
     assert all(math.isfinite(peak) and peak > 1e13 for peak in cost.PEAK_FLOPS.values())
+
+
+class Stacked(Two):
+    """An objective whose views hold two rows of each item, as those of two years do."""
+
+    def views(self, batch: Batch, draws: Draws) -> tuple[Tensor, int]:
+        images, drawn = super().views(batch, draws)
+        return torch.cat([images, images]), drawn
+
+
+@pytest.mark.parametrize("rows", [7, 70])
+def test_views_of_several_rows_an_item_grow_with_the_batch(rows: int) -> None:
+    one, two = (work_of(kind(), SHAPES, looks=1, batch_size=rows, bf16=False) for kind in (Two, Stacked))
+    assert two.flops == 2 * one.flops

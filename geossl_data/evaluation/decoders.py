@@ -4,6 +4,7 @@ None of them has a norm over batches, so that an answer does not depend on what 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
@@ -26,7 +27,7 @@ _HEAD = 31
 """Key of the generator of a head's weights, beside those of other parts."""
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """What is learnt on top of encoders.
 
     `levels` says what it asks of them; `forward` makes the answer of that. In between the levels are standardised by
@@ -48,16 +49,16 @@ class Head(nn.Module):
         self.register_buffer("mean", torch.zeros(sum(widths)))
         self.register_buffer("scale", torch.ones(sum(widths)))
 
+    @abstractmethod
     def levels(self, sight: Sight, images: list[Tensor]) -> list[Tensor]:
         """What the head goes by, (B, C_i) or (B, C_i, h_i, w_i).
 
         images: of each encoder, (B × looks, C, H, W), the looks of a row one after the other.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, levels: list[Tensor], grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """The answer to `seen`: (B, out), or (B, out, *size). grid: rows and columns of the images."""
-        raise NotImplementedError
 
     def seen(self, sight: Sight, images: list[Tensor]) -> list[Tensor]:
         """The levels as `forward` takes them, standardised where that is known how."""

@@ -185,11 +185,8 @@ def test_heads_say_which_rows_they_take() -> None:
     require_looks(ChangeHead(sight, 2), 2)
     with pytest.raises(TrainingError, match="rows of 1 looks for a head that takes 2"):
         require_looks(ChangeHead(sight, 2), 1)
-    bare = Head((3,), 2)
-    with pytest.raises(NotImplementedError):
-        bare.levels(sight, [])
-    with pytest.raises(NotImplementedError):
-        bare([torch.zeros(1, 3)], (1, 1), (1, 1))
+    with pytest.raises(TypeError, match="abstract methods"):
+        Head((3,), 2)  # type: ignore[abstract]
 
 
 def test_a_pyramid_of_one_level_will_do() -> None:

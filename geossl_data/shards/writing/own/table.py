@@ -238,13 +238,18 @@ def class_of(text: str) -> str:
     return _short(text, "label") if number is None else str(number)
 
 
+def _float(text: str) -> float:
+    """The number of a text; NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _number(text: str, what: str) -> float | None:
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _float(text)
     if not abs(value) <= MAX_NUMBER:
         raise ValueError(f"{what} {text[:60]!r} is no number of at most {MAX_NUMBER:g}")
     if what == "scale" and abs(value) < 1 / MAX_NUMBER:
@@ -261,10 +266,7 @@ def _units(text: str) -> str:
 def _degrees(text: str, what: str, most: float) -> float | None:
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _float(text)
     if not abs(value) <= most:
         raise ValueError(f"{what} {text[:60]!r} is not in -{most:g} to {most:g} degrees")
     return value

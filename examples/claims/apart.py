@@ -13,23 +13,28 @@ STUDY = Study(
     found, would decide no claim.
     """,
     setting="""
-    The sandbox's world, Sentinel-2, a quarter of the labels. An encoder trained with pairs of sensors, a random one and
-    one that is trained with the labels alone, all of one shape; decoders and supervised encoders learn for 30 passes.
+    The sandbox's world, Sentinel-2, a quarter of the labels. An encoder trained with augmentations (SimCLR), a random
+    one and one that is trained with the labels alone, all of one shape; decoders and supervised encoders learn for 20
+    passes.
     """,
     base={
-        "pretrain": {"objective": "infonce", "optimizer": "adamw", "learning_rate": 5e-4},
-        "evaluate": {"task": "classification,segmentation,change", "supervised": True, "epochs": 30},
+        "pretrain": {
+            "objective": "simclr",
+            "sensors": "s2",
+            "views": "augment",
+            "optimizer": "adamw",
+            "learning_rate": 5e-4,
+            "temperature": 0.2,
+        },
+        "evaluate": {"task": "classification,segmentation,change", "supervised": True, "epochs": 20, "crop": 36},
     },
-    arms={"pairs": {}},
+    arms={"augment": {}},
     comparisons=[],
     scores=[
         Score(task="classification", probe="ridge", metric="accuracy"),
         Score(task="segmentation", probe="decoder", metric="mIoU"),
         Score(task="segmentation", probe="decoder", metric="IoU water"),
         Score(task="change", probe="decoder", metric="F1"),
-        Score(task="classification", probe="ridge", metric="accuracy", features="s1"),
-        Score(task="segmentation", probe="decoder", metric="mIoU", features="s1"),
-        Score(task="change", probe="decoder", metric="F1", features="s1"),
     ],
 )
 

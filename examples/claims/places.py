@@ -42,7 +42,7 @@ STUDY = Study(
         Score(task="classification", probe="ridge", metric="accuracy", features="s1"),
         Score(task="segmentation", probe="decoder", metric="mIoU"),
     ],
-    labelled={},
+    judged_alike=True,
 )
 
 if __name__ == "__main__":

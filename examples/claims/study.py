@@ -87,8 +87,8 @@ class Study:
     base: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Sections beyond those that all studies share."""
     seeds: Sequence[int] = (0, 1, 2)
-    labelled: Mapping[str, Any] | None = None
-    """Places to judge all arms by, as options of sampling; None: those that an arm draws itself."""
+    judged_alike: bool = False
+    """Whether all arms are judged by one set of places; else each by those that it draws itself."""
     shards: Callable[[Path], Path] | None = None
     """Makes the shards to train on in a folder, instead of places on the planet."""
     note: str = ""
@@ -130,14 +130,14 @@ def pool_of(work: Path) -> Path:
     return work / "pool"
 
 
-def labelled_of(study: Study, work: Path) -> Path:
-    """Shards of the places that all arms are judged by."""
-    pool, folder = pool_of(work), work / f"labelled-{study.name}"
+def labelled_of(work: Path) -> Path:
+    """Shards of the places that all arms of a study are judged by, the same for all studies."""
+    pool, folder = pool_of(work), work / "labelled"
     for name in ("scenes.parquet", "pairs.parquet", "recipe.yaml"):
         folder.mkdir(exist_ok=True)
         if not (folder / name).exists():
             os.link(pool / name, folder / name)
-    gd.pipeline.sample(folder, gd.SampleOptions(**PLACES | dict(study.labelled or {})))
+    gd.pipeline.sample(folder, gd.SampleOptions(**PLACES))
     gd.pipeline.shard(folder, gd.ShardOptions(shard_mb=32))
     return folder
 
@@ -154,8 +154,8 @@ def spec_of(study: Study, work: Path) -> Path:
         "arms": {name: dict(options) for name, options in study.arms.items()},
         "grid": {"seed": list(study.seeds)},
     }
-    if study.labelled is not None:
-        content["labelled"] = str(labelled_of(study, work).resolve())
+    if study.judged_alike:
+        content["labelled"] = str(labelled_of(work).resolve())
     path = work / "studies" / f"{study.name}.yaml"
     write_text(path, yaml.safe_dump(content, sort_keys=False))
     return path

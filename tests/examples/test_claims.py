@@ -36,7 +36,7 @@ def sweep_for(claims: Any, name: str, work: Path, monkeypatch: pytest.MonkeyPatc
     labelled = pool_of(work / "labelled")
     (labelled / "manifest.parquet").write_bytes(b"")
     monkeypatch.setattr(claims, "pool_of", lambda work: pool_of(work / "pool"))
-    monkeypatch.setattr(claims, "labelled_of", lambda study, work: labelled)
+    monkeypatch.setattr(claims, "labelled_of", lambda work: labelled)
     if study.shards is not None:
         object.__setattr__(study, "shards", lambda work: labelled)
     return study, sweep_of(claims.spec_of(study, work))

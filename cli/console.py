@@ -1,21 +1,26 @@
-"""What the terminal shows: progress, tables, errors and exit codes. The only place that prints.
+"""What the terminal shows: results, progress, log records, errors and exit codes. The only place that prints.
 
-Results go to standard output, progress and errors to standard error. Bars are drawn on a terminal; elsewhere a task
-that took longer than two seconds leaves one line.
+Results go to standard output, progress, log records and errors to standard error, so that what is piped on is the
+result alone. Colours are for terminals, and not where NO_COLOR is set or TERM is `dumb`.
 """
 
+import io
 import json
+import logging
+import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from geossl_data.progress import Task
+from geossl_data.progress import Task, silent
+
+from .progress import Screen, Terminal
 
 if TYPE_CHECKING:
     from geossl_data.pipeline import Report
@@ -25,71 +30,23 @@ INTERRUPTED = 130
 TERMINATED = 128 + signal.SIGTERM
 """What a shell answers with when SIGTERM ended a command."""
 _TERMINATED = threading.Event()
-SLOW_SECONDS = 2.0
-"""A task that takes longer is shown even where no bar can be drawn."""
+PACKAGE = "geossl_data"
+"""Whose log records --verbose shows."""
+EXTRAS = {"torch": "train", "safetensors": "train"}
+"""Packages that not every installation has, and the extra of ours that brings them."""
+BOLD, DIM, GREEN, YELLOW = "1", "2", "32", "33"
 
 
-class _Bar:
-    """A Task drawn by rich."""
-
-    def __init__(self, bars: Any, task: Any) -> None:
-        self._bars, self._task = bars, task
-
-    def advance(self, steps: float = 1, note: str | None = None) -> None:
-        self._bars.update(self._task, advance=steps, **({} if note is None else {"note": note}))
+def warn(text: str) -> None:
+    """One line beside the result."""
+    _SCREEN.hide()
+    print(text, file=sys.stderr)
 
 
-class _Line:
-    """A Task that remembers its last note and how far it came."""
-
-    def __init__(self) -> None:
-        self.done, self.note = 0.0, ""
-
-    def advance(self, steps: float = 1, note: str | None = None) -> None:
-        self.done += steps
-        self.note = self.note if note is None else note
+_SCREEN = Screen(say=warn)
 
 
-@contextmanager
-def _bar(description: str, total: float | None) -> Iterator[Task]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = [TextColumn("{task.description:<18}")]
-    measured = [BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    bars = Progress(
-        *columns,
-        *(measured if total is not None else [TimeElapsedColumn()]),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bars:
-        yield _Bar(bars, bars.add_task(description, total=total, note=""))
-
-
-@contextmanager
-def _line(description: str, total: float | None) -> Iterator[Task]:
-    line, start = _Line(), time.monotonic()
-    yield line
-    seconds = time.monotonic() - start
-    if seconds > SLOW_SECONDS:
-        count = f" {line.done:g}/{total:g}" if total is not None else ""
-        print(f"{description}{count} in {seconds:.0f} s {line.note}".rstrip(), file=sys.stderr)
-
-
-@contextmanager
-def progress(description: str, total: float | None = None) -> Iterator[Task]:
-    """The Progress of the terminal; see geossl_data.progress."""
-    with (_bar if sys.stderr.isatty() else _line)(description, total) as task:
-        yield task
+# ------------------------------------------------------------------------------------------------ manner
 
 
 def speaks() -> bool:
@@ -97,19 +54,99 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def begin(command: str) -> None:
+    """A command starts; on a terminal its progress is drawn until `run_app` is done with it."""
+    if speaks() and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        _SCREEN.begin(command, Terminal())
+        _SCREEN.watch()
+
+
+def behave(*, quiet: bool = False, verbosity: int = 0) -> None:
+    """Say less, or more, until the command ends.
+
+    quiet: no progress and no summaries. verbosity: 1 shows log records from INFO on, 2 from DEBUG on.
+    """
+    if quiet:
+        _SCREEN.quiet = True
+    if verbosity and speaks():
+        level = logging.INFO if verbosity == 1 else logging.DEBUG
+        logger = logging.getLogger(PACKAGE)
+        if _RECORDS in logger.handlers:
+            level = min(level, logger.level)
+        logger.addHandler(_RECORDS)
+        logger.setLevel(level)
+
+
+class _Records(logging.Handler):
+    """Prints records, redacted, to whatever standard error is at the moment; while a bar is drawn, that is above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(_redacted(self.format(record)), file=sys.stderr)
+
+
+def _make_records() -> _Records:
+    formatter = logging.Formatter("{asctime}Z {levelname} {name}: {message}", "%Y-%m-%dT%H:%M:%S", style="{")
+    formatter.converter = time.gmtime
+    records = _Records()
+    records.setFormatter(formatter)
+    return records
+
+
+_RECORDS = _make_records()
+
+
+def _end() -> None:
+    """Be as before the command."""
+    logger = logging.getLogger(PACKAGE)
+    if _RECORDS in logger.handlers:
+        logger.removeHandler(_RECORDS)
+        logger.setLevel(logging.NOTSET)
+    _SCREEN.end()
+
+
+def progress(description: str, total: float | None = None) -> AbstractContextManager[Task]:
+    """The Progress of the terminal, see geossl_data.progress; shown by the first of the processes of torchrun alone."""
+    return _SCREEN.task(description, total) if speaks() else silent(description, total)
+
+
+# ------------------------------------------------------------------------------------------------ results
+
+
 def say(text: str) -> None:
     """One line of result."""
+    _SCREEN.hide()
     print(text)
 
 
+def summarise(text: str) -> None:
+    """One line of what was done; nothing with --quiet."""
+    if not _SCREEN.quiet:
+        say(text)
+
+
 def show_json(content: dict[str, Any]) -> None:
-    """A result as one line of JSON."""
-    print(json.dumps(content, ensure_ascii=False))
+    """A result as one line of JSON; numbers that are not finite are null."""
+    say(json.dumps(_plain(content), ensure_ascii=False, allow_nan=False))
 
 
-def warn(text: str) -> None:
-    """One line beside the result."""
-    print(text, file=sys.stderr)
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def _coloured(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def styled(text: str, style: str, stream: TextIO | None = None) -> str:
+    """The text in a style of ANSI, as in BOLD, where the stream is a terminal; standard output when left out."""
+    return f"\x1b[{style}m{text}\x1b[0m" if text and _coloured(stream or sys.stdout) else text
 
 
 def table(rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
@@ -120,39 +157,59 @@ def table(rows: Sequence[Sequence[str]], *, words: bool = False) -> None:
             text.ljust(width) if column == 0 or words else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
-        print("  " + "   ".join(cells).rstrip())
+        line = "   ".join(cells).rstrip()
+        say("  " + (styled(line, BOLD) if number == 0 else line))
         if number == 0:
-            print("  " + "   ".join("─" * width for width in widths))
+            say("  " + styled("   ".join("─" * width for width in widths), DIM))
 
 
-def show(report: "Report", folder: str, *, as_json: bool = False, hints: bool = True, verbatim: bool = False) -> None:
+def show(
+    report: "Report",
+    folder: str,
+    *,
+    as_json: bool = False,
+    hints: bool = True,
+    verbatim: bool = False,
+    words: bool = False,
+    asked: bool = False,
+) -> None:
     """A stage's report: facts, what was skipped and why, its table, and what to type next.
 
-    Hints get the folder as their first argument, unless they are to be shown verbatim.
+    As JSON it is one line: `stage`, `fresh`, `facts`, `skipped`, `table`, `next`. Hints get the folder as their first
+    argument, unless they are to be shown verbatim. words: of the table, see there. With --quiet nothing is shown but
+    JSON and what was asked for. Of processes that torchrun started, the first shows it.
     """
+    if not speaks():
+        return
+    commands = [hint if verbatim or folder == "." else _with_folder(hint, folder) for hint in report.hints]
     if as_json:
         content = {"stage": report.stage, "fresh": report.fresh, "facts": report.facts, "skipped": report.skipped}
-        print(json.dumps(content | {"table": [list(row) for row in report.table]}, ensure_ascii=False))
+        show_json(content | {"table": [list(row) for row in report.table], "next": commands})
         return
-    print(f"{report.stage}" + ("" if report.fresh else "  (up to date, nothing to do)"))
+    if _SCREEN.quiet and not asked:
+        return
+    say(styled(report.stage, BOLD) + ("" if report.fresh else "  (up to date, nothing to do)"))
     width = max((len(name) for name in report.facts), default=0)
     for name, value in report.facts.items():
-        print(f"  {name.ljust(width)}  {value:,}" if isinstance(value, int) else f"  {name.ljust(width)}  {value}")
+        say(f"  {name.ljust(width)}  {value:,}" if isinstance(value, int) else f"  {name.ljust(width)}  {value}")
     if report.skipped:
         listed = ", ".join(f"{count:,} {reason}" for reason, count in report.skipped.items())
-        print(f"  {'skipped'.ljust(width)}  {listed}  (see skipped.parquet)")
+        say(f"  {styled('skipped'.ljust(width), YELLOW)}  {listed}  (see skipped.parquet)")
     if report.table:
-        print()
-        table(report.table)
-    if hints and report.hints:
-        print("\nnext")
-        for hint in report.hints:
-            print(f"  {hint if verbatim or folder == '.' else _with_folder(hint, folder)}")
+        say("")
+        table(report.table, words=words)
+    if hints and commands:
+        say("\nnext")
+        for command in commands:
+            say("  " + styled(command, GREEN))
 
 
 def _with_folder(hint: str, folder: str) -> str:
     command, stage, *options = hint.split(" ", 2)
     return " ".join([command, stage, folder, *options])
+
+
+# ------------------------------------------------------------------------------------------------ ends
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -161,11 +218,15 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def guard_output() -> None:
-    """From here on, log records and tracebacks are printed without signatures, passwords and keys."""
-    import logging
+    """From here on, log records and tracebacks are printed without signatures, passwords and keys.
 
+    What an old terminal has no letters for is printed as question marks.
+    """
     from geossl_data.scenes.redaction import RedactedRecord
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     logging.setLogRecordFactory(RedactedRecord)
     sys.excepthook = _show_bug
     threading.excepthook = _show_bug_of_thread
@@ -204,33 +265,46 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
         if app(None if arguments is None else list(arguments), standalone_mode=False) == INTERRUPTED:
             raise KeyboardInterrupt
     except GeosslError as error:
-        warn(f"geossl: {_one_line(str(error))}")
+        _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        warn("geossl: interrupted; run the same command again to go on from here")
+        _fail("interrupted; run the same command again to go on from here")
         if _TERMINATED.is_set():
             return TERMINATED
     except TyperException as error:
         text = error.format_message()
-        warn(text if text.startswith("Usage") else f"geossl: {_one_line(text)}; see --help")
+        if text.startswith("Usage"):
+            warn(text)
+        else:
+            _fail(f"{text.rstrip().removesuffix('.')}; see --help")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.filename is None:
             raise
-        warn(f"geossl: {_shown(error.filename)}: {error.strerror}")
+        _fail(f"{_redacted(str(error.filename))}: {error.strerror}")
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        _fail(f"{error.name} is not installed, which this needs: run `pip install 'geossl[{EXTRAS[error.name]}]'`")
     else:
         return 0
     finally:
+        _end()
         signal.signal(signal.SIGTERM, before)
         if arguments is None:
             sys.excepthook = _show_bug  # typer has put its own one there meanwhile
     return 1
 
 
-def _shown(filename: Any) -> str:
+def _fail(text: str) -> None:
+    """The one line of an error."""
+    warn(f"{styled('geossl:', BOLD, sys.stderr)} {_one_line(text)}")
+
+
+def _redacted(text: str) -> str:
     from geossl_data.scenes.redaction import redact_text
 
-    return redact_text(str(filename))
+    return redact_text(text)
 
 
 def _one_line(text: str) -> str:

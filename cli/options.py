@@ -5,8 +5,10 @@ is taken from the folder's recipe, and from the section's default where the fold
 belongs to something else that was typed.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -15,18 +17,84 @@ from pydantic.fields import FieldInfo
 
 from geossl_data.recipe import Section, make_section
 
-FOLDER = Annotated[Path, typer.Argument(help="Dataset folder; the current one when left out.", metavar="DIR")]
+from . import console
+
+FOLDER = Annotated[
+    Path, typer.Argument(help="Dataset folder; the current one when left out.", metavar="DIR", show_default=False)
+]
+QUIET = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No progress and no summaries; errors, warnings and what --json prints remain."),
+]
+VERBOSE = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Show what happens, with times, on standard error; -vv: in detail.",
+    ),
+]
+
+
+class App(typer.Typer):
+    """An application all of whose commands take --quiet and --verbose, so that these work behind the command too."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        register = super().command(name, **settings)
+
+        def registered(function: Any) -> Any:
+            register(_behaving(function))
+            return function
+
+        return registered
+
+
+def _behaving(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a command, with the options of every command behind its own."""
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        console.behave(quiet=given.pop("quiet"), verbosity=given.pop("verbose"))
+        return function(**given)
+
+    signature = inspect.signature(function)
+    added = [
+        inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=QUIET),
+        inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=VERBOSE),
+    ]
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *added]
+    )
+    command.__annotations__ = {**function.__annotations__, "quiet": QUIET, "verbose": VERBOSE}
+    return command
+
+
+def _kind(info: FieldInfo) -> Any:
+    """The type of a field that may be left out as well."""
+    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
+    return info.annotation if get_origin(info.annotation) in (Literal, tuple) else kinds[0]
 
 
 def _value_type(info: FieldInfo) -> Any:
     """The plain type that the command line parses: choices, numbers and tuples as they are, the rest as text."""
-    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
-    kind = info.annotation if get_origin(info.annotation) in (Literal, tuple) else kinds[0]
+    kind = _kind(info)
     return kind if kind in (int, float, bool) or get_origin(kind) in (Literal, tuple) else str
 
 
+def _metavar(info: FieldInfo) -> str | None:
+    """What to type for a value, where its type does not say it."""
+    kind = _kind(info)
+    if get_origin(kind) is tuple:
+        return "W S E N"
+    return "YYYY-MM-DD" if kind is date else None
+
+
 def _default_text(info: FieldInfo) -> str:
-    return "" if info.default in (None, False, "") else f" [default: {info.default}]"
+    if info.default is None or info.default is False or info.default == "":
+        return ""
+    return f" [default: {'yes' if info.default is True else info.default}]"
 
 
 def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
@@ -34,8 +102,9 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
     kind = _value_type(info)
     if kind is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    metavar = "W S E N" if get_origin(kind) is tuple else None
-    option = typer.Option(flag, help=f"{info.description}{_default_text(info)}", metavar=metavar, show_default=False)
+    option = typer.Option(
+        flag, help=f"{info.description}{_default_text(info)}", metavar=_metavar(info), show_default=False
+    )
     annotation: Any = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -45,9 +114,13 @@ def stage_command(
     section: type[Section],
     act: Callable[..., None],
     *,
+    short: str,
     extra: tuple[inspect.Parameter, ...] = (),
 ) -> None:
-    """Register the command of a section: `act(folder, options, **extra)` is called with the merged options."""
+    """Register the command of a section: `act(folder, options, **extra)` is called with the merged options.
+
+    short: what the list of commands says of it, at most 60 letters.
+    """
 
     def command(**given: Any) -> None:
         folder = given.pop("folder")
@@ -59,7 +132,7 @@ def stage_command(
     parameters = [folder, *fields, *extra]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(section.name, help=f"{section.summary}\n\nExample: {section.example}")(command)
+    app.command(section.name, help=f"{section.summary}\n\nExample: {section.example}", short_help=short)(command)
 
 
 def merged(folder: Path, section: type[Section], given: dict[str, Any]) -> Section:
@@ -86,5 +159,5 @@ def text(name: str, metavar: str, help_text: str) -> inspect.Parameter:
 
 def number(name: str, default: int, text: str) -> inspect.Parameter:
     """A whole number from 1 that is not part of the recipe, such as --workers."""
-    annotation = Annotated[int, typer.Option(f"--{name.replace('_', '-')}", help=text, min=1)]
+    annotation = Annotated[int, typer.Option(f"--{name.replace('_', '-')}", help=text, min=1, metavar="N")]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pretrain",),
     ("evaluation",),
     ("sandbox",),
+    ("report",),
     ("pipeline",),
     ("sweep",),
     ("demo",),
@@ -42,7 +43,7 @@ DOORS = {
         "geossl_data.tiles.geotiffs",
     ),
     "isal": ("geossl_data.tiles.cogs.decode", "geossl_data.shards.codec"),
-    "imagecodecs": ("geossl_data.tiles.cogs.decode", "geossl_data.shards.codec"),
+    "imagecodecs": ("geossl_data.tiles.cogs.decode", "geossl_data.shards.codec", "geossl_data.report.thumbnails"),
     "xarray": ("geossl_data.tiles.datasets",),
     "rioxarray": ("geossl_data.tiles.datasets",),
     "tarfile": ("geossl_data.shards",),
@@ -57,7 +58,7 @@ DOORS = {
     "safetensors": ("geossl_data.pretrain",),
     "geopandas": ("geossl_data.scenes", "geossl_data.sampling.layers.vectors"),
     "matplotlib": ("geossl_data.evaluation.pictures",),
-    "rich": ("geossl_cli.console",),
+    "rich": ("geossl_cli.progress",),
     "typer": ("geossl_cli",),
 }
 

@@ -128,8 +128,8 @@ def test_pictures_and_a_page_of_what_was_drawn(folder: Path) -> None:
     names = sorted(path.name for path in (folder / "pictures").iterdir())
     assert names == ["looks.png", "map.png", "splits.png", "strata.png"]
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png") == 4
     assert "N45E000" in page
+    assert "evenness of strata" in page
 
 
 @pytest.mark.parametrize("options", [("--strategy", "change", "--looks", "long"), ("--compare", "uniform")])

@@ -10,26 +10,32 @@ from geossl_data.pipeline._evaluate import evaluate
 from geossl_data.pipeline._export import export
 from geossl_data.pipeline._fetch import fetch, plan_fetch
 from geossl_data.pipeline._folder import Report, recipe_of
+from geossl_data.pipeline._info import Info, StageInfo, info
 from geossl_data.pipeline._places import draw_places
 from geossl_data.pipeline._replay import digest, run
+from geossl_data.pipeline._report import report
 from geossl_data.pipeline._sample import compare, sample
 from geossl_data.pipeline._shard import shard
 from geossl_data.pipeline._train import overfit, plan_pretrain, pretrain
 
 __all__ = [
+    "Info",
     "Report",
+    "StageInfo",
     "compare",
     "digest",
     "draw_places",
     "evaluate",
     "export",
     "fetch",
+    "info",
     "nearest_splits",
     "overfit",
     "plan_fetch",
     "plan_pretrain",
     "pretrain",
     "recipe_of",
+    "report",
     "run",
     "sample",
     "shard",

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geossl_data import tables
 from geossl_data.errors import EmptyResultError
 from geossl_data.files import remove_folder, sha256, write_text
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
 
     from geossl_data.scenes.matching.yields import YieldStep
 
-_FETCH_PATHS = ("catalog", "area", "places")
+FETCH_PATHS = ("catalog", "area", "places")
 
 
 def resolved(options: FetchOptions, base: Path) -> FetchOptions:
     """Fetch options whose local paths are absolute: relative ones are looked up below `base`."""
     changes: dict[str, Any] = {}
-    for name in _FETCH_PATHS:
+    for name in FETCH_PATHS:
         value = getattr(options, name)
         if value is not None and "://" not in value and (base / value).exists():
             changes[name] = str((base / value).resolve())
@@ -45,10 +47,15 @@ def resolved(options: FetchOptions, base: Path) -> FetchOptions:
 
 def _by_content(folder: Path, options: FetchOptions) -> FetchOptions:
     """The same options with local files named by what they hold, so that a moved catalog is the same catalog."""
-    paths = {name: Path(value) for name in _FETCH_PATHS if (value := getattr(options, name)) is not None}
+    paths = {name: Path(value) for name in FETCH_PATHS if (value := getattr(options, name)) is not None}
     places = places_of(folder, options)
     paths |= {} if places is None else {"places": places}
     return options.model_copy(update={name: sha256(path) for name, path in paths.items() if path.is_file()})
+
+
+def fingerprint_for(folder: Path, options: FetchOptions) -> str:
+    """The fingerprint of what `fetch` makes of these options in a folder, by what the files that they name hold."""
+    return _by_content(folder, options).fingerprint()
 
 
 def places_of(folder: Path, options: FetchOptions) -> Path | None:
@@ -134,7 +141,7 @@ def fetch(
     from geossl_data.scenes.providers import provider_for
 
     options = _portable(folder, resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd()))
-    fingerprint = _by_content(folder, options).fingerprint()
+    fingerprint = fingerprint_for(folder, options)
     if not fresh and fingerprint_of(folder / PAIRS) == fingerprint == fingerprint_of(folder / SCENES):
         return _fetch_report(folder, fresh=False)
     area, max_gap = searched_area(folder, options), parse_duration(options.max_gap)
@@ -198,16 +205,15 @@ def _no_pairs(s2: Sequence[Scene], s1: Sequence[Scene], options: FetchOptions, s
 
 
 def _fetch_report(folder: Path, *, fresh: bool) -> Report:
-    from geossl_data.scenes.matching import yield_share
-
     notes = tables.read_metadata(folder / PAIRS)
-    pairs = tables.read_table(folder / PAIRS, Pair)
-    gaps = sorted(abs(pair.gap_hours) for pair in pairs if pair.rank == 0)
+    pairs = tables.open_parquet(folder / PAIRS, ["gap_hours", "rank"])
+    gaps = np.sort(np.abs(pairs["gap_hours"].to_numpy()[pairs["rank"].to_numpy() == 0]))
+    within = notes["yield"][-1]["share"]
     facts = {
         "Sentinel-2 scenes": notes["n_s2"],
         "Sentinel-1 scenes": notes["n_s1"],
-        "pairs": len(pairs),
-        "Sentinel-2 scenes with a partner": f"{100 * yield_share(pairs, notes['n_s2']):.0f} %",
+        "pairs": pairs.num_rows,
+        "Sentinel-2 scenes with a partner": f"{100 * within:.0f} %",
         "median gap": f"{gaps[len(gaps) // 2]:.1f} h",
     }
     years = notes["yield_by_year"]

@@ -216,6 +216,7 @@ def survey(
             return error.with_traceback(None)
 
     paths = list(dict.fromkeys(row.path for row in rows))
+    n_unusable = 0
     found: dict[str, Raster | RasterError] = {}
     with (
         progress("looking at rasters", len(paths)) as task,
@@ -223,7 +224,8 @@ def survey(
     ):
         for path, raster in zip(paths, pool.map(look_at, paths, chunksize=1), strict=True):
             found[path] = raster
-            task.advance()
+            n_unusable += isinstance(raster, RasterError)
+            task.advance(note=f"{n_unusable:,} cannot be used" if n_unusable else None)
     return found
 
 

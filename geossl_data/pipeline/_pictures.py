@@ -1,11 +1,11 @@
-"""What was drawn, to look at: maps, histograms and tables, as files of the folder and as its report.html."""
+"""What was drawn, to look at: maps, histograms and tables as files of the folder."""
 
 import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from geossl_data.records import Sample
 
 if TYPE_CHECKING:
     from geossl_data.evaluation.coverage import Drawing
-    from geossl_data.evaluation.report import Picture
     from geossl_data.sampling.measures import Measures
     from geossl_data.sampling.pool import Pool
     from geossl_data.sampling.sites import Sites
@@ -26,10 +25,8 @@ Rows = tuple[tuple[str, ...], ...]
 
 
 def picture_samples(folder: Path, samples: Sequence[Sample], pool: "Pool", target: Mapping[str, int]) -> None:
-    """Write pictures/{map,splits,strata,looks}.png of what was drawn from a pool, and the folder's report.html."""
-    from geossl_data.evaluation import coverage_tables, pictures
-    from geossl_data.evaluation.coverage import coverage_of
-    from geossl_data.evaluation.report import REPORT_NAME, Section, Table, write_report
+    """Write pictures/{map,splits,strata,looks}.png of what was drawn from a pool."""
+    from geossl_data.evaluation import pictures
 
     drawing = _drawing_of(samples)
     drawn = Counter(sample.stratum for sample in samples)
@@ -42,22 +39,18 @@ def picture_samples(folder: Path, samples: Sequence[Sample], pool: "Pool", targe
     pictures.strata_bars(into / "strata.png", target, drawn, pool.available)
     pictures.histograms(into / "looks.png", acquired, gaps)
     pictures.map_of(into / "splits.png", drawing, "Places by split")
-    found = coverage_of(drawing, _drawing_of_pool(pool, None))
-    section = Section(
-        title="Places",
-        facts={"places": len(samples), "looks": len(looks), **coverage_tables.facts(found)},
-        tables=(
-            Table(rows=coverage_tables.strata_table(target, drawn, pool.available), caption="Places of each stratum."),
-            Table(rows=coverage_tables.bands_table(found.bands), caption="Bands of latitude, against the candidates."),
-        ),
-        pictures=(
-            _picture(into / "map.png", "Where the places lie, by stratum."),
-            _picture(into / "splits.png", "The same places by split."),
-            _picture(into / "strata.png", "Places of each stratum against its target."),
-            _picture(into / "looks.png", "When the looks were taken, and how far apart the two sensors are in time."),
-        ),
-    )
-    write_report(folder / REPORT_NAME, [section], title=folder.resolve().name)
+
+
+def coverage_note(samples: Sequence[Sample], pool: "Pool") -> dict[str, Any]:
+    """How evenly the places lie, held against the candidates: `facts`, and the rows of `bands` of latitude.
+
+    Noted with the draw, since a page that is made later has no candidates any more.
+    """
+    from geossl_data.evaluation import coverage_tables
+    from geossl_data.evaluation.coverage import coverage_of
+
+    found = coverage_of(_drawing_of(samples), _drawing_of_pool(pool, None))
+    return {"facts": coverage_tables.facts(found), "bands": coverage_tables.bands_table(found.bands)}
 
 
 def picture_places(folder: Path, sites: "Sites") -> None:
@@ -130,9 +123,3 @@ def _landcover(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np
     from geossl_data.sampling.strata import strata_of
 
     return strata_of("landcover")(lon, lat)
-
-
-def _picture(path: Path, caption: str) -> "Picture":
-    from geossl_data.evaluation.report import Picture
-
-    return Picture(png=path.read_bytes(), caption=caption, alt=caption)

@@ -144,5 +144,5 @@ def _with_grids(
             except ReadError as error:
                 reason = getattr(error, "reason", "read-failed")
                 skipped.append(Skipped(stage="sample", id=scene.id, reason=reason, detail=str(error)))
-            task.advance()
+            task.advance(note=f"{len(skipped):,} skipped" if skipped else None)
     return [filled.get(scene.id, scene) for scene in scenes], skipped

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from geossl_data import tables
@@ -25,8 +26,9 @@ from geossl_data.pipeline._folder import (
     working_on,
     write_skipped,
 )
-from geossl_data.pipeline._pictures import picture_comparison, picture_samples
+from geossl_data.pipeline._pictures import coverage_note, picture_comparison, picture_samples
 from geossl_data.pipeline._pool import Drawable, complete, drawable_of
+from geossl_data.pipeline._report import report_of_draw
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import SampleOptions
 from geossl_data.records import Sample, Skipped
@@ -81,6 +83,7 @@ def sample(
             "n_without_pair": pool.n_rejected("no-pair"),
             "available": drawn.available,
             "target": drawn.target,
+            "coverage": coverage_note(drawn.samples, pool),
         }
         if options.snap == "block":
             in_block = {candidate.place for candidate in pool.candidates if candidate.is_in_block}
@@ -91,6 +94,8 @@ def sample(
         with progress("drawing pictures") as task:
             picture_samples(folder, drawn.samples, pool, drawn.target)
             task.advance()
+    # After the block, when the recipe that the page shows is written.
+    report_of_draw(folder)
     return _sample_report(folder, fresh=True)
 
 
@@ -265,13 +270,12 @@ def _footprint(drawn: Sample) -> Any:
 
 def _sample_report(folder: Path, *, fresh: bool) -> Report:
     notes = tables.read_metadata(folder / SAMPLES)
-    samples = tables.read_table(folder / SAMPLES, Sample)
-    drawn = Counter(row.stratum for row in samples)
-    splits = Counter(row.split for row in samples)
+    samples = tables.open_parquet(folder / SAMPLES, ["stratum", "split", "looks", "change_score"])
+    drawn, splits = Counter(samples["stratum"].to_pylist()), Counter(samples["split"].to_pylist())
     facts: dict[str, Any] = {
         "candidate places": notes["n_candidates"],
-        "places drawn": len(samples),
-        "looks": sum(len(row.looks) for row in samples),
+        "places drawn": samples.num_rows,
+        "looks": pc.sum(pc.list_value_length(samples["looks"])).as_py() or 0,
         "train / val / test": per_split(splits),
     }
     for name, text in (
@@ -283,7 +287,7 @@ def _sample_report(folder: Path, *, fresh: bool) -> Report:
     ):
         if notes.get(name):
             facts[text] = notes[name]
-    scores = [row.change_score for row in samples if row.change_score is not None]
+    scores = samples["change_score"].drop_null().to_pylist()
     if scores:
         facts["change score"] = f"median {np.median(scores):.2f}, highest {max(scores):.2f}, of {len(scores):,} places"
     short = short_strata(notes["target"], drawn)

@@ -17,7 +17,7 @@ STOP = "stop"
 """Name of the number that says in how many processes somebody asked the run to stop."""
 MOST_SHOWN = 4
 """Terms beside the bar; all are in the log."""
-CLOCKS = ("images_per_s", "loader_wait_share")
+CLOCKS = ("images_per_s", "loader_wait_share", "step_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Numbers:
             values=values,
             arrived=arrived,
             line=line,
-            clock=dict(zip(CLOCKS, (n_images / took_s, min(1.0, waited_s / took_s)), strict=True)),
+            clock=dict(zip(CLOCKS, (n_images / took_s, min(1.0, waited_s / took_s), took_s), strict=True)),
             batch=batch,
         )
         if arrived is None:

@@ -82,7 +82,7 @@ class PretrainOptions(Section):
     )
     hidden_dim: int | None = Field(None, ge=2, le=65_536, description="Width inside projection heads.")
     queue: int | None = Field(None, ge=1, le=4_194_304, description="Keys that moco, seco and caco remember.")
-    momentum: float | None = Field(None, ge=0, le=1, description="Momentum of the averaged encoder, at the begin.")
+    momentum: float | None = Field(None, ge=0, le=1, description="Momentum of the averaged encoder, at the start.")
     mask: str = Field(
         "patch",
         description="What mae hides: patch (ground), group (wavelengths), sensor, date, future (the last date); of "

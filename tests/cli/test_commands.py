@@ -13,7 +13,8 @@ from geossl_data.recipe import SECTIONS, PlacesOptions, PretrainOptions, Recipe,
 
 Command = Callable[..., tuple[int, str, str]]
 COMMANDS = (
-    "fetch", "sample", "shard", "pretrain", "evaluate", "verify", "export", "run", "sweep", "config", "sandbox", "demo",
+    "fetch", "sample", "shard", "pretrain", "evaluate", "info", "verify", "report", "export", "run", "sweep", "config",
+    "sandbox", "demo",
 )  # fmt: skip
 
 
@@ -133,7 +134,7 @@ def test_a_size_larger_than_the_scenes(geossl: Command, dataset: Path) -> None:
     assert "the largest side that fits" in refused(geossl("sample", dataset, "--size", 2046))
 
 
-@pytest.mark.parametrize("command", ["sample", "shard", "pretrain", "evaluate", "verify", "export"])
+@pytest.mark.parametrize("command", ["sample", "shard", "pretrain", "evaluate", "info", "verify", "export"])
 def test_a_folder_that_is_not_a_dataset(geossl: Command, tmp_path: Path, command: str) -> None:
     assert "not a geossl dataset" in refused(geossl(command, tmp_path))
     assert "no such folder" in refused(geossl(command, tmp_path / "absent"))

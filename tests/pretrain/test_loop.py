@@ -32,7 +32,7 @@ from geossl_data.pretrain.views import Draws
 from geossl_data.recipe import PretrainOptions
 
 SMALL = TrainingOptions(encoder="tiny", batch_size=8, crop=16, projection_dim=16, hidden_dim=16, device="cpu")
-CLOCKS = ("images_per_s", "loader_wait_share")
+CLOCKS = ("images_per_s", "loader_wait_share", "step_s")
 
 
 @pytest.fixture(scope="module")

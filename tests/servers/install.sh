@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The real servers of the tests: PostgreSQL with PostGIS, stac-fastapi-pgstac, azurite, which emulates Azure's blobs, and
-# moto, which emulates S3.
+# moto, which emulates S3; and chromium, in which the report is opened.
 #
 #   bash tests/servers/install.sh
 #
@@ -42,6 +42,16 @@ fi
 if [ "$(id -u)" = 0 ] && ! id postgres > /dev/null 2>&1; then
   echo "install.sh: there is no user postgres; PostgreSQL does not run as root" >&2
   exit 1
+fi
+
+# Without a browser its tests are skipped, so nothing depends on there being one.
+if ! command -v chromium > /dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; } ||
+      echo "install.sh: no chromium; the tests of the report in a browser are skipped" >&2
+  else
+    echo "install.sh: missing: chromium; the tests of the report in a browser are skipped" >&2
+  fi
 fi
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {

@@ -40,6 +40,13 @@ STUDY = Study(
     },
     comparisons=[("pairs", "augment-s2"), ("pairs", "augment-s1")],
     scores=SCORES,
+    note="""
+    The claim holds here for Sentinel-2 and land cover: pairs are ten points ahead on the class of a look and four on
+    maps. It does not for water, which a random encoder with a decoder finds nearly as well, nor for Sentinel-1, where
+    the arms are alike. A pair tells the optical encoder what a place still is in another kind of image; speckle leaves
+    radar less to learn either way, as its scores show. The random encoders of `pairs` and `augment-s2` are other
+    draws, and three points of mIoU apart: so much is luck in three random encoders.
+    """,
 )
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from geossl_data.sweep.table import Finished, finished_cells
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results.md"
+COMMITS = "commits.txt"
+"""File of a study with the commits that have trained for it."""
 POINT = 0.01
 """Less than this is no difference, whatever the interval says."""
 PLACES = {"looks": "long", "dates": 3, "size": 60, "block_km": 30.0, "val": 0.1, "test": 0.25}
@@ -112,10 +114,11 @@ def run(study: Study, work: Path, results: Path = RESULTS, *, workers: int | Non
     """Ask a claim and write its section; the section. train: False takes what an earlier run left."""
     spec, out = spec_of(study, work), work / "studies" / study.name
     if train:
+        note_commit(out)
         report = run_sweep(spec, out, workers=workers)
         if report.facts.get("failed"):
             raise SystemExit(f"{out}: cells failed, see failed.csv; the same command tries them again")
-    section = section_of(study, finished_cells(sweep_of(spec), out))
+    section = section_of(study, finished_cells(sweep_of(spec), out), commits=commits(out))
     write_section(results, study.name, section)
     return section
 
@@ -164,7 +167,7 @@ def spec_of(study: Study, work: Path) -> Path:
 # ------------------------------------------------------------------------------------------------------- the section
 
 
-def section_of(study: Study, finished: Sequence[Finished]) -> str:
+def section_of(study: Study, finished: Sequence[Finished], *, commits: Sequence[str]) -> str:
     """What came out, as Markdown."""
     arms = {name: [one for one in finished if one.cell.arm == name] for name in study.arms}
     complete = {name: cells for name, cells in arms.items() if len(cells) == len(study.seeds)}
@@ -177,7 +180,7 @@ def section_of(study: Study, finished: Sequence[Finished]) -> str:
         f"**How it is asked.** {_one_line(study.setting)}",
         "",
         f"**Cost.** `python examples/claims/{study.name}.py WORK`: {len(finished)} trainings, {minutes:.0f} minutes of "
-        f"training on {machine()}; seeds {', '.join(map(str, study.seeds))}; commit {commit()}.",
+        f"training on {machine()}; seeds {', '.join(map(str, study.seeds))}; commit {', '.join(commits)}.",
         "",
         *_table(
             ("arm", "score", "trained", "by seed", "random", "supervised"),
@@ -268,6 +271,17 @@ def commit() -> str:
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
     found = subprocess.run(asked, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
+
+
+def note_commit(out: Path) -> None:
+    """Add the commit that trains now to those that have trained in this folder."""
+    write_text(out / COMMITS, "".join(f"{one}\n" for one in dict.fromkeys([*commits(out), commit()])))
+
+
+def commits(out: Path) -> list[str]:
+    """The commits that have trained in this folder, in their order."""
+    path = out / COMMITS
+    return path.read_text(encoding="utf-8").split() if path.is_file() else []
 
 
 def write_section(path: Path, name: str, section: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,8 +26,6 @@ Numbers = Mapping[str, tuple[float, float]]
 """Band → mean and standard deviation, in physical units."""
 Whose = Literal["encoder", "own", "stated"]
 STATISTICS = ("auto", "own", "encoder")
-_SEED_STEP = 7919
-"""Between the seeds of several fresh encoders side by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +99,11 @@ class Sight(nn.Module):
         encoders: Sequence[Encoder],
         infos: Sequence[EncoderInfo],
         readings: Sequence[Reading],
-        numbers: Sequence[int],
         device: torch.device,
     ) -> None:
-        """numbers: of the encoders among all that are judged together; fresh ones are seeded by them."""
         super().__init__()
         self.encoders = nn.ModuleList(encoders).to(device)
-        self.infos, self.readings, self.numbers = tuple(infos), tuple(readings), tuple(numbers)
+        self.infos, self.readings = tuple(infos), tuple(readings)
         for number, reading in enumerate(readings):
             self.register_buffer(f"present_{number}", torch.tensor(reading.present, device=device), persistent=False)
         self.eval()
@@ -260,23 +257,32 @@ def sight_of(
     if unknown or not shown:
         raise TrainingError(f"no encoder of {' or '.join(unknown) or 'no sensor'}; these see {', '.join(known)}")
     _check_statistics(statistics, [info for _, info in encoders])
-    taking_part = [number for number, (_, info) in enumerate(encoders) if set(info.sensors) & set(shown)]
+    taking_part = [(encoder, info) for encoder, info in encoders if set(info.sensors) & set(shown)]
     return Sight(
-        [encoders[number][0] for number in taking_part],
-        [encoders[number][1] for number in taking_part],
-        [_reading(encoders[number][1], shards, shown, statistics) for number in taking_part],
-        taking_part,
+        [encoder for encoder, _ in taking_part],
+        [info for _, info in taking_part],
+        [_reading(info, shards, shown, statistics) for _, info in taking_part],
         torch.device(device),
     )
 
 
 def fresh(sight: Sight, seed: int) -> Sight:
-    """The same with freshly initialised encoders, which depend on the seed alone; no weights are shared."""
+    """The same with freshly initialised encoders; no weights are shared.
+
+    They depend on the seed and on what they see alone: that of a sensor is the same whatever else a run has trained.
+    """
+    seen = ["+".join(info.sensors) for info in sight.infos]
+    seeds = [_seed_of(seed, sensors, seen[:number].count(sensors)) for number, sensors in enumerate(seen)]
     encoders = [
-        build_encoder(info.encoder, info.bands, seed=seed + _SEED_STEP * number, patch=info.patch, embed=info.embed)
-        for info, number in zip(sight.infos, sight.numbers, strict=True)
+        build_encoder(info.encoder, info.bands, seed=own, patch=info.patch, embed=info.embed)
+        for info, own in zip(sight.infos, seeds, strict=True)
     ]
-    return Sight(encoders, sight.infos, sight.readings, sight.numbers, sight.device)
+    return Sight(encoders, sight.infos, sight.readings, sight.device)
+
+
+def _seed_of(seed: int, sensors: str, earlier: int) -> int:
+    """Of an encoder of these sensors that comes after so many others of the same."""
+    return int(np.random.SeedSequence((seed, earlier, *sensors.encode())).generate_state(1)[0])
 
 
 def copied(sight: Sight) -> Sight:

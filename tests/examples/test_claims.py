@@ -70,14 +70,15 @@ def cells(sweep: Any, levels: dict[str, float]) -> list[Finished]:
 def test_a_section_says_what_came_out(claims: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, sweep = sweep_for(claims, "places", tmp_path, monkeypatch)
     levels = {"geography": 0.62, "geography+change": 0.605, "cities": 0.5, "uniform": 0.6}
-    text = claims.section_of(study, cells(sweep, levels))
+    text = claims.section_of(study, cells(sweep, levels), commits=["0a1b2c3"])
     assert "12 trainings, 6 minutes of training" in text
+    assert "commit 0a1b2c3." in text
     score = "classification, s2, ridge: accuracy"
     assert f"| geography | {score} | 0.621 (0.6" in text
     assert "0.620, 0.621, 0.622 | 0.300 | – |" in text
     assert f"| geography − cities | {score} | +12.0 (+12.0 to +12.0) | higher |" in text
     assert f"| geography+change − uniform | {score} | +0.5 (+0.5 to +0.5) | no difference |" in text  # under a point
-    unfinished = claims.section_of(study, cells(sweep, levels)[:-1])
+    unfinished = claims.section_of(study, cells(sweep, levels)[:-1], commits=[])
     assert "uniform |" not in unfinished
 
 
@@ -105,3 +106,11 @@ def test_a_section_takes_the_place_of_its_own_and_leaves_the_others(claims: Any,
     assert text.index("second") < text.index(r"a \1 backslash")
     assert "first" not in text
     assert text.count("<!-- begin one -->") == 1
+
+
+def test_the_commits_that_trained_are_remembered(claims: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for commit in ("0a1b2c3", "0a1b2c3", "4d5e6f7-dirty"):
+        monkeypatch.setattr(claims, "commit", lambda commit=commit: commit)
+        claims.note_commit(tmp_path)
+    assert claims.commits(tmp_path) == ["0a1b2c3", "4d5e6f7-dirty"]
+    assert claims.commits(tmp_path / "nothing") == []

@@ -4,9 +4,38 @@ The command line prints a `GeosslError` as one line and exits with 1. Any other 
 its traceback. A message says what was found, what was expected and what to do.
 """
 
+import re
+
+LONGEST = 2000
+"""Characters of a message; what is longer nobody reads."""
+_QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
+_USER = re.compile(r"://[^/\s'\"@]*@")
+
+
+def fit_to_show(text: str) -> str:
+    """A text as one line: without what addresses hold of passwords and signatures, cut where it is very long.
+
+    Characters that do something to a terminal, or that no file takes, are written as Python writes them.
+    """
+    if not text.isprintable():
+        text = "".join(
+            character if character.isprintable() else " " if character.isspace() else ascii(character)[1:-1]
+            for character in text[: 2 * LONGEST]
+        )
+    text = _USER.sub("://", _QUERY.sub("", text))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, at most 200 characters; the name of its class where it has none."""
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+
 
 class GeosslError(Exception):
     """Something the user, the archive or the machine has to mend; its text is one line fit to show."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(fit_to_show(message))
 
 
 class CatalogError(GeosslError):

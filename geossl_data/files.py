@@ -3,12 +3,14 @@
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from geossl_data.errors import DatasetError, StorageError
 
@@ -68,6 +70,14 @@ def write_text(path: Path, text: str) -> None:
     """Replace `path` by UTF-8 `text`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value of a JSON text; ValueError for anything else, be it nested deeper than anybody nests."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from geossl_data.errors import DatasetError
-from geossl_data.files import atomic_path
+from geossl_data.errors import DatasetError, GeosslError, first_line
+from geossl_data.files import atomic_path, from_json
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -34,6 +34,8 @@ METADATA_KEY = b"geossl"
 
 _MOST_BYTES = 1 << 30
 """Largest chunk of polygons; Arrow counts bytes in 31 bits."""
+_MOST_ROWS = 1 << 16
+"""Rows that are Python values at a time, of which each takes a dozen times the room that it has in a table."""
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -130,15 +132,23 @@ def write_table(
     geometry: gives each record's longitude/latitude footprint; the file is then GeoParquet 1.1 in OGC:CRS84.
     metadata: JSON-able notes, read back by `read_metadata`.
     """
-    table = pa.Table.from_pylist([_row(record) for record in records], schema=schema(kind))
+    parts = [
+        pa.Table.from_pylist([_row(record) for record in records[start : start + _MOST_ROWS]], schema=schema(kind))
+        for start in range(0, max(len(records), 1), _MOST_ROWS)
+    ]
+    table = pa.concat_tables(parts)
     if geometry is None:
         _write(path, table, metadata)
         return
     import shapely
 
-    shapes = [geometry(record) for record in records]
-    wkb = pa.array([shapely.to_wkb(shape) for shape in shapes], pa.binary())
-    _write(path, table, metadata, wkb=wkb, types=sorted({shape.geom_type for shape in shapes}))
+    kinds: set[str] = set()
+    chunks = []
+    for start in range(0, max(len(records), 1), _MOST_ROWS):
+        shapes = [geometry(record) for record in records[start : start + _MOST_ROWS]]
+        kinds.update(shape.geom_type for shape in shapes)
+        chunks.append(pa.array(shapely.to_wkb(shapes).tolist() if shapes else [], pa.binary()))
+    _write(path, table, metadata, wkb=pa.chunked_array(chunks, pa.binary()), types=sorted(kinds))
 
 
 def write_columns(
@@ -208,9 +218,12 @@ def read_table(path: Path, kind: type[Record], *, rows: Sequence[int] | None = N
         raise DatasetError(f"{path}: has no {missing[0]}; another version wrote it: run its stage with --fresh")
     chosen = table if rows is None else table.take(rows)
     try:
-        return [_record(kind, row) for row in chosen.to_pylist()]
+        starts = range(0, chosen.num_rows, _MOST_ROWS)
+        return [_record(kind, row) for start in starts for row in chosen.slice(start, _MOST_ROWS).to_pylist()]
     except KeyError as error:
         raise DatasetError(f"{path}: has no {error}; another version wrote it: run its stage with --fresh") from None
+    except (GeosslError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DatasetError(f"{path}: a row is damaged: {first_line(error)}; run its stage with --fresh") from None
 
 
 def open_parquet(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
@@ -220,7 +233,7 @@ def open_parquet(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=None if columns is None else list(columns), partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: not a readable Parquet table: {str(error).splitlines()[0]}") from error
+        raise DatasetError(f"{path}: not a readable Parquet table: {first_line(error)}") from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -229,6 +242,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         return {}
     try:
         notes = pq.read_metadata(path).metadata or {}
-        return cast(dict[str, Any], json.loads(notes.get(METADATA_KEY, b"{}")))
+        content = from_json(notes.get(METADATA_KEY, b"{}"))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"{path}: not a readable Parquet table: {str(error).splitlines()[0]}") from error
+        raise DatasetError(f"{path}: not a readable Parquet table: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: its notes are no mapping; run its stage with --fresh")
+    return content

@@ -172,3 +172,13 @@ def test_samples_check_themselves(changes: dict[str, object], message: str) -> N
 def test_places_check_themselves() -> None:
     with pytest.raises(SceneError, match="not a positive multiple of 6"):
         Place(lon=0, lat=0, epsg=32631, x=0, y=0, size_px=100, cell="c")
+
+
+def test_many_rows_are_written_and_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Skipped(stage="fetch", id=str(number), reason="r", detail="d" * number) for number in range(7)]
+    tables.write_table(tmp_path / "whole.parquet", rows, Skipped, geometry=lambda row: box(0, 0, 1, 1 + int(row.id)))
+    monkeypatch.setattr(tables, "_MOST_ROWS", 3)
+    tables.write_table(tmp_path / "parts.parquet", rows, Skipped, geometry=lambda row: box(0, 0, 1, 1 + int(row.id)))
+    assert tables.read_table(tmp_path / "parts.parquet", Skipped) == rows
+    assert tables.open_parquet(tmp_path / "parts.parquet").equals(tables.open_parquet(tmp_path / "whole.parquet"))
+    assert tables.read_table(tmp_path / "parts.parquet", Skipped, rows=[5, 1]) == [rows[5], rows[1]]

@@ -1,9 +1,7 @@
 """What every task of an evaluation works with: labelled shards, the encoders beside each other, their features."""
 
 import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geossl_data.evaluation.arrays import read_arrays
 from geossl_data.evaluation.features import features
 from geossl_data.evaluation.metrics import Metric
 from geossl_data.evaluation.rows import Rows
@@ -212,7 +211,6 @@ class Bench:
 def _read(path: Path) -> dict[str, NDArray[Any]] | None:
     """The arrays of a file that `kept` wrote; None where there is none or it is damaged."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return read_arrays(path)
+    except (OSError, ValueError):
         return None

@@ -152,7 +152,10 @@ def _read(path: Path, key: str, shape: tuple[int, int]) -> Features | None:
     if _check(key, content) != check:
         _LOG.warning("%s: damaged; its features are computed again", path)
         return None
-    values: Features = np.load(io.BytesIO(content), allow_pickle=False)
+    try:
+        values: Features = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError):
+        return None
     return values if values.shape == shape and values.dtype == np.float32 else None
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.errors import DatasetError
+from geossl_data.evaluation.arrays import read_arrays
 from geossl_data.evaluation.bootstrap import Estimate
-from geossl_data.files import atomic_path, write_text
+from geossl_data.files import atomic_path, from_json, write_text
 
 SCORES_NAME = "scores.json"
 REPLICATES_NAME = "bootstrap.npz"
@@ -23,6 +24,8 @@ SHOWN_CLASSES = ("water", "changed")
 ASIDE = ("balanced accuracy", "pixel accuracy", "mean km")
 """Metrics that only `scores.json` has: they say nearly what another one says."""
 UNKNOWN = "–"
+_LARGEST = 1e12
+"""No value of a metric is larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,21 +141,35 @@ def read_scores(folder: Path) -> Scores:
     """The scores that a folder holds; DatasetError where there are none or they are damaged."""
     path = folder / SCORES_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows = tuple(_row(values) for values in content["scores"])
-        with np.load(folder / REPLICATES_NAME, allow_pickle=False) as stored:
-            replicates = np.asarray(stored["replicates"], dtype=np.float32)
+        content = from_json(path.read_text(encoding="utf-8"))
+        rows, facts = tuple(_row(values) for values in content["scores"]), dict(content["facts"])
+        replicates = np.asarray(read_arrays(folder / REPLICATES_NAME)["replicates"], dtype=np.float32)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such scores; run `geossl evaluate`") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: damaged scores ({type(error).__name__}); run `geossl evaluate` again") from None
     if replicates.ndim != 2 or len(replicates) != len(rows):
         raise DatasetError(f"{path}: its bootstrap is of other scores; run `geossl evaluate` again")
-    return Scores(scores=rows, facts=dict(content["facts"]), replicates=replicates)
+    return Scores(scores=rows, facts=facts, replicates=replicates)
+
+
+_TEXTS = ("task", "features", "encoder", "probe", "metric")
+_COUNTS = ("seeds", "n_train", "n_test")
+_NUMBERS = ("value", "low", "high")
 
 
 def _row(values: dict[str, Any]) -> Score:
-    return Score(**{field.name: values[field.name] for field in fields(Score)})
+    """A score of its JSON; KeyError or TypeError where it is none."""
+    row = Score(**{field.name: values[field.name] for field in fields(Score)})
+    numbers = [row.fraction, *(number for name in _NUMBERS if (number := getattr(row, name)) is not None)]
+    is_one = (
+        all(isinstance(getattr(row, name), str) for name in _TEXTS)
+        and all(type(getattr(row, name)) is int for name in _COUNTS)
+        and all(type(number) in (int, float) and abs(number) < _LARGEST for number in numbers)
+    )
+    if not is_one:
+        raise TypeError("of other types")
+    return row
 
 
 def stacked(estimates: Iterable[Estimate]) -> NDArray[np.float32]:

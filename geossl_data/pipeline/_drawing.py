@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from geossl_data.errors import SamplingError
+from geossl_data.errors import SamplingError, first_line
 from geossl_data.files import sha256
 from geossl_data.pipeline._folder import SCENES, recipe_of
 from geossl_data.recipe import DrawOptions, FetchOptions
@@ -148,7 +148,7 @@ def read_quota(path: Path) -> dict[str, float]:
     except FileNotFoundError:
         raise SamplingError(f"{path}: no such quota file") from None
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise SamplingError(f"{path}: not a readable CSV file: {str(error).splitlines()[0]}") from None
+        raise SamplingError(f"{path}: not a readable CSV file: {first_line(error)}") from None
     quota: dict[str, float] = {}
     for number, (name, text) in enumerate(rows, start=2):
         try:

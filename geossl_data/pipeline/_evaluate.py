@@ -100,7 +100,7 @@ def _statistics(path: Path) -> dict[str, tuple[float, float]]:
         raise DatasetError(
             f"{path}: statistics are auto, own, encoder or a JSON file that can be read: {error.strerror}"
         ) from None
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise DatasetError(f'{path}: expected JSON like {{"B04": [mean, deviation]}}') from None
     odd = [band for band, (mean, std) in found.items() if not (math.isfinite(mean) and math.isfinite(std) and std > 0)]
     if odd or not found:

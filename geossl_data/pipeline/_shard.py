@@ -96,7 +96,7 @@ def shard(
     fresh: delete the shards and start over; of an object store, only what this folder says was put there.
     """
     from geossl_data.pipeline._open import label_names
-    from geossl_data.scenes.items import read_items
+    from geossl_data.scenes.items import each_item
     from geossl_data.shards.writing.plan import estimated_nbytes, plan_shards, require_one_size
     from geossl_data.shards.writing.report import manifest_notes
     from geossl_data.shards.writing.writer import write_shards
@@ -150,7 +150,7 @@ def shard(
             reports,
             fingerprint=fingerprint,
             codec=options.codec,
-            label_names=label_names(read_items(folder / SCENES)),
+            label_names=label_names(each_item(folder / SCENES)),
             buffer_km=drawn_with.buffer_km if drawn_with else 0.0,
         )
         publish(folder, entries, notes, store)

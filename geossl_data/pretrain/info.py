@@ -18,6 +18,9 @@ from geossl_data.version import VERSION
 
 Kind = TypeVar("Kind")
 
+MAX_BANDS = 1024
+"""As many as shards hold of a sensor; an encoder is built, and takes memory, before its weights are looked at."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderInfo:
@@ -47,6 +50,8 @@ class EncoderInfo:
     def __post_init__(self) -> None:
         if not self.normalisations or len(set(self.sensors)) < len(self.sensors):
             raise TrainingError(f"an encoder of sensors {self.sensors}; expected one or several, each once")
+        if self.channels > MAX_BANDS:
+            raise TrainingError(f"an encoder of {self.channels} bands; expected at most {MAX_BANDS}")
 
     @property
     def sensors(self) -> tuple[str, ...]:

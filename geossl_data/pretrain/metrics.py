@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from geossl_data.errors import TrainingError
-from geossl_data.files import storage_error
+from geossl_data.files import from_json, storage_error
 from geossl_data.pretrain.batches import Batch
 
 METRICS_NAME = "metrics.jsonl"
@@ -139,10 +139,11 @@ class Metrics:
 def _line(text: bytes) -> Line | None:
     """The line, if it is one and whole."""
     try:
-        found = json.loads(text)
+        found = from_json(text)
     except ValueError:
         return None
-    return found if text.endswith(b"\n") and isinstance(found, dict) and "step" in found else None
+    is_line = text.endswith(b"\n") and isinstance(found, dict) and type(found.get("step")) is int
+    return found if is_line else None
 
 
 def summary_writer() -> Callable[..., Any]:

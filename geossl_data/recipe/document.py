@@ -11,6 +11,7 @@ from geossl_data.files import write_text
 from geossl_data.recipe.drawing import PlacesOptions, SampleOptions
 from geossl_data.recipe.fetching import FetchOptions
 from geossl_data.recipe.judging import EvaluateOptions
+from geossl_data.recipe.reading import read_yaml, shown
 from geossl_data.recipe.section import Section
 from geossl_data.recipe.sharding import ShardOptions
 from geossl_data.recipe.training import PretrainOptions
@@ -66,10 +67,10 @@ def _one_line(error: ValidationError, prefix: str = "") -> str:
     for item in error.errors():
         where = ".".join(str(step) for step in item["loc"])
         if item["type"] == "extra_forbidden":
-            parts.append(f"unknown key {where!r}")
+            parts.append(f"unknown key {shown(where)}")
         else:
             what = item["msg"].removeprefix("Value error, ")
-            given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+            given = "" if item["type"] == "value_error" else f", got {shown(item['input'])}"
             parts.append(f"{where}: {what}{given}" if where else what)
     return prefix + "; ".join(parts)
 
@@ -78,10 +79,7 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe in a YAML file; RecipeError names every unknown key and every value out of bounds."""
     if not path.is_file():
         raise RecipeError(f"{path}: no such recipe; `geossl config` prints one to start from")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections, see `geossl config`")
     try:

@@ -1,6 +1,7 @@
 """Which squares the footprints of scenes cover, alone and as mosaics."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -19,19 +20,42 @@ TURNS = (-360.0, 0.0, 360.0)
 """Degrees of longitude that make no difference."""
 
 
-def _ground(scenes: Sequence[Scene]) -> "BaseGeometry":
-    """What the footprints cover together, also a whole turn to the west and to the east."""
+def _ground(scenes: Sequence[Scene], lon: float) -> "BaseGeometry":
+    """What the footprints cover together, each by whole turns as near to a longitude as can be; a new geometry."""
     import shapely
     from shapely import affinity
 
-    return shapely.union_all([affinity.translate(scene.footprint, xoff=turn) for scene in scenes for turn in TURNS])
+    grounds = []
+    for scene in scenes:
+        west, _, east, _ = scene.footprint.bounds
+        nearest = 360.0 * round((lon - (west + east) / 2) / 360.0)
+        # One that spans half the globe has a part on either side of the antimeridian.
+        turns = (nearest,) if east - west < 180.0 else (nearest - 360.0, nearest, nearest + 360.0)
+        grounds += [affinity.translate(scene.footprint, xoff=turn) if turn else scene.footprint for turn in turns]
+    # A copy, so that what is prepared for many questions goes with them.
+    return shapely.force_2d(grounds[0]) if len(grounds) == 1 else shapely.union_all(grounds)
+
+
+def _side_by_side(squares: NDArray[np.object_]) -> tuple[NDArray[np.object_], float]:
+    """Squares of one tile, or of neighbours, with longitudes that do not jump by a turn, and the middle of these."""
+    import shapely
+
+    west, _, east, _ = shapely.bounds(squares).T
+    jumps = np.flatnonzero((west + east) / 2 < (west[0] + east[0]) / 2 - 180.0)
+    falls = np.flatnonzero((west + east) / 2 > (west[0] + east[0]) / 2 + 180.0)
+    if len(jumps) or len(falls):
+        squares = squares.copy()
+        for rows, turn in ((jumps, 360.0), (falls, -360.0)):
+            squares[rows] = shapely.transform(squares[rows], partial(np.add, (turn, 0.0)))
+        west, _, east, _ = shapely.bounds(squares).T
+    return squares, float((west.min() + east.max()) / 2)
 
 
 class Coverage:
     """Which of a tile's squares scenes cover, alone and together; each question is answered once."""
 
     def __init__(self, squares: NDArray[np.object_], by_id: dict[str, Scene]) -> None:
-        self._squares = squares
+        self._squares, self._lon = _side_by_side(squares)
         self._by_id = by_id
         self._grounds: dict[str, BaseGeometry] = {}
         self._alone: dict[str, NDArray[np.bool_]] = {}
@@ -82,7 +106,7 @@ class Coverage:
         import shapely
 
         if scene_id not in self._grounds:
-            self._grounds[scene_id] = _ground([self._by_id[scene_id]])
+            self._grounds[scene_id] = _ground([self._by_id[scene_id]], self._lon)
             shapely.prepare(self._grounds[scene_id])
         return self._grounds[scene_id]
 
@@ -100,5 +124,5 @@ class Coverage:
         import shapely
 
         squares = self._squares[rows]
-        ground = _ground([self._by_id[scene_id] for scene_id in ids])
+        ground = _ground([self._by_id[scene_id] for scene_id in ids], self._lon)
         return np.asarray(shapely.area(shapely.difference(squares, ground)) / shapely.area(squares))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geossl_data.errors import SamplingError
 from geossl_data.records import Look, Pair, Place, Sample, Scene, Site, Skipped
 from geossl_data.sampling.looks import Tie, choose_looks
-from geossl_data.sampling.pool import Pool, make_pool, pool_counts
+from geossl_data.sampling.pool import Pool, make_pool, pool_counts, same_pairs
 from geossl_data.sampling.spares import spare_looks
 from geossl_data.sampling.splits import SplitRule
 from geossl_data.sampling.strategies import POWERS, STRATEGIES, Draw, Ground, Rules, Strategy, ground_shares
@@ -229,11 +229,11 @@ def _spares(pool: Pool, indices: Sequence[int]) -> list[tuple[tuple[Look, ...], 
     """The spares of the looks of some candidates; worked out once for all that the same pairs cover."""
     if pool.spare is None:
         return [()] * len(indices)
-    known: dict[tuple[int, ...], tuple[tuple[Look, ...], ...]] = {}
+    known: dict[bytes, tuple[tuple[Look, ...], ...]] = {}
     found = []
     for index in indices:
         pairs = pool.candidates[index].pairs
-        key = tuple(map(id, pairs))
+        key = same_pairs(pairs)
         if key not in known:
             known[key] = pool.spare(pairs)
         found.append(known[key])

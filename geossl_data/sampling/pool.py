@@ -3,6 +3,7 @@
 Strategies are compared over one pool, so that what differs is the strategy and nothing else.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,12 +210,17 @@ def _names(candidates: Sequence[Candidate], lon: FloatArray, lat: FloatArray, la
     return np.array([name or other for name, other in zip(own, said.tolist(), strict=True)], dtype=np.str_)
 
 
+def same_pairs(pairs: Sequence[Pair]) -> bytes:
+    """What is equal for the same pair objects in the same order, as small as can be: there is one for every place."""
+    return array("Q", map(id, pairs)).tobytes()
+
+
 def _looks(candidates: Sequence[Candidate], choose: ChooseLooks) -> list[tuple[Look, ...]]:
     """The looks of each candidate; the same pairs, as neighbours on a tile have, are looked at once."""
-    known: dict[tuple[int, ...], tuple[Look, ...]] = {}
+    known: dict[bytes, tuple[Look, ...]] = {}
     looks = []
     for candidate in candidates:
-        key = tuple(map(id, candidate.pairs))
+        key = same_pairs(candidate.pairs)
         if key not in known:
             known[key] = choose(candidate.pairs)
         looks.append(known[key])

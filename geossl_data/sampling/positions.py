@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geossl_data.errors import DatasetError, SamplingError
+from geossl_data.errors import DatasetError, SamplingError, first_line
 from geossl_data.tables import open_parquet
 
 LONGITUDE_NAMES = ("lon", "longitude", "lng")
@@ -36,15 +36,17 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if path.suffix.lower() in (".parquet", ".pq", ".geoparquet"):
         try:
             table = open_parquet(path)
+            return {name: table[name].to_pylist() for name in table.column_names}
         except DatasetError as error:
             raise SamplingError(str(error)) from None
-        return {name: table[name].to_pylist() for name in table.column_names}
+        except (KeyError, ValueError, OverflowError) as error:  # a name that comes twice, a time that no year has
+            raise SamplingError(f"{path}: a column cannot be read: {first_line(error)}") from None
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file, delimiter=delimiter) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SamplingError(f"{path}: not a readable CSV table in UTF-8: {str(error).splitlines()[0]}") from None
+        raise SamplingError(f"{path}: not a readable CSV table in UTF-8: {first_line(error)}") from None
     uneven = next((number for number, row in enumerate(rows, start=1) if len(row) != len(header)), None)
     if uneven is not None:
         found = f"{len(rows[uneven - 1])} values in row {uneven}, {len(header)} in the header"

@@ -112,17 +112,23 @@ class StacApi:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._client = Client.open(url, stac_io=self._io)
+                link = self._client.get_search_link()
         except (STACError, ClientTypeError, APIError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise CatalogError(f"{self._io.label}: not a STAC API; expected a landing page in JSON") from None
-        link = self._client.get_search_link()
         if link is None:
             raise CatalogError(f"{self._io.label}: a catalog without item search; give a STAC API or a parquet file")
-        offered = {
-            str(entry.extra_fields.get("method", "")).upper()
-            for entry in self._client.links
-            if entry.rel == "search" and isinstance(entry.extra_fields, dict)
-        }
+        links = [
+            entry for entry in self._client.links if entry.rel == "search" and isinstance(entry.extra_fields, dict)
+        ]
+        offered = {str(entry.extra_fields.get("method", "")).upper() for entry in links}
         self._method = "GET" if offered == {"GET"} else "POST"
+        # pystac-client reads these again before each search, and trusts them to be what they should.
+        for entry in links:
+            entry.extra_fields["method"] = self._method
+        stated = self._client.extra_fields.get("conformsTo")
+        self._client.extra_fields["conformsTo"] = [
+            text for text in (stated if isinstance(stated, list) else []) if isinstance(text, str)
+        ]
         if not self._client.conforms_to("ITEM_SEARCH"):
             self._client.add_conforms_to("ITEM_SEARCH")
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geossl_data.errors import CatalogError, DatasetError
+from geossl_data.errors import CatalogError, DatasetError, first_line
 from geossl_data.grid import Bounds
-from geossl_data.scenes.items import first_line
 from geossl_data.tables import open_parquet
 
 if TYPE_CHECKING:
@@ -57,8 +56,11 @@ def _area_from_file(path: Path) -> "BaseGeometry":
     if not has_crs:
         raise CatalogError(f"{path}: states no coordinate reference system; write one into the file")
     polygons = [shape for shape in shapes if shape is not None and shape.geom_type in ("Polygon", "MultiPolygon")]
-    area = shapely.union_all([shapely.make_valid(shapely.force_2d(shape)) for shape in polygons])
-    if area.is_empty or not area.area > 0 or max(abs(area.bounds[1]), abs(area.bounds[3])) > 90:
+    try:
+        area = shapely.union_all([shapely.make_valid(shapely.force_2d(shape)) for shape in polygons])
+    except shapely.errors.ShapelyError as error:
+        raise CatalogError(f"{path}: its polygons cannot be merged: {first_line(error)}") from None
+    if area.is_empty or not area.area > 0 or not max(abs(area.bounds[1]), abs(area.bounds[3])) <= 90:
         raise CatalogError(f"{path}: holds no polygon on the Earth; expected polygons that bound the search")
     return area
 

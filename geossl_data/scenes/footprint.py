@@ -3,6 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geossl_data.scenes.reasons import ItemError
 
 if TYPE_CHECKING:
@@ -21,9 +23,10 @@ def footprint_of(name: str, geometry: Any) -> "BaseGeometry":
     from shapely.geometry import shape
 
     try:
-        given = shapely.force_2d(shape(geometry))
+        with np.errstate(invalid="ignore"):  # of numbers that are none; the range tells them below
+            given = shapely.force_2d(shape(geometry))
         coordinates = shapely.get_coordinates(given)
-    except (ShapelyError, AttributeError, KeyError, TypeError, ValueError, IndexError):
+    except (ShapelyError, AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
         raise ItemError("bad-item", f"{name}: geometry is not GeoJSON") from None
     in_range = len(coordinates) > 0 and (abs(coordinates[:, 0]) <= 720).all() and (abs(coordinates[:, 1]) <= 90).all()
     if not in_range:

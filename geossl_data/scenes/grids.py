@@ -10,6 +10,8 @@ from geossl_data.grid import Grid
 from geossl_data.scenes.items import finite
 
 _LARGEST_SIDE_PX = 1_000_000
+_MOST_GRIDS = 1 << 17
+"""Of all tiles there are 20,000 with land, of three pixel sizes each; scenes of a tile share its grids."""
 _S2_RESOLUTION_M = {SCL_BAND: 20, **{band: BANDS[band].resolution_m for band in S2_BANDS}}
 
 
@@ -29,6 +31,12 @@ def stated_grid(band: str, asset: Mapping[str, Any], properties: Mapping[str, An
     return shared if shared is not None and native_m in (None, shared.resolution_m) else None
 
 
+@lru_cache(maxsize=_MOST_GRIDS)
+def same_grids(grids: tuple[tuple[str, Grid], ...]) -> Mapping[str, Grid]:
+    """Band name → grid; the same mapping for the same grids."""
+    return dict(grids)
+
+
 def _epsg(holder: Mapping[str, Any]) -> int | None:
     code = holder.get("proj:code")
     if isinstance(code, str) and (match := re.fullmatch(r"EPSG:(\d{4,6})", code)):
@@ -46,7 +54,7 @@ def _grid_from(epsg: int, transform: Any, shape: Any) -> Grid | None:
         return None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_MOST_GRIDS)
 def _checked_grid(epsg: int, transform: tuple[Any, ...], shape: tuple[Any, ...]) -> Grid | None:
     is_utm = 32601 <= epsg <= 32660 or 32701 <= epsg <= 32760
     numbers = [finite(value) for value in transform]

@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
@@ -17,7 +17,7 @@ from geossl_data.errors import SceneError
 
 _REMOTE_SCHEMES = ("http", "https", "s3", "abfs", "az", "gs")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f<>|\"]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f<>|\"\ud800-\udfff]")
 _NOT_IN_URL = re.compile(r"[\s\\^`{}]")
 _LONGEST_HREF = 4096
 BLOB_HOST = ".blob.core.windows.net"
@@ -30,6 +30,50 @@ _SECRET_KEY = re.compile(
     "|googleaccessid|x-amz-.*|x-goog-.*"
 )
 """Query entries that sign an address or carry a key, on any host."""
+
+
+class Hrefs(Mapping[str, str]):
+    """Addresses by name, kept small: what all begin with is there once, which is most of a scene's memory.
+
+    No address holds a line break, which `resolve_href` sees to.
+    """
+
+    __slots__ = ("_begin", "_names", "_rest")
+
+    def __init__(self, hrefs: Mapping[str, str]) -> None:
+        self._begin = _beginning(sorted(hrefs.values()))
+        self._names = _same_names(tuple(hrefs))
+        self._rest = "\n".join(href[len(self._begin) :] for href in hrefs.values())
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self._begin + self._rest.split("\n")[self._names.index(name)]
+        except ValueError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    """What sorted texts have in common at their beginning."""
+    if not texts:
+        return ""
+    first, last = texts[0], texts[-1]
+    differ = (k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return first[: next(differ, len(first))]
+
+
+@lru_cache(maxsize=256)
+def _same_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One tuple for all that are equal."""
+    return names
 
 
 def redact(href: str) -> str:
@@ -75,7 +119,7 @@ def resolve_href(href: str, base: str) -> str:
         raise refused("is a virtual path")
     if _SCHEME.match(href) is None:
         if base_host is None:
-            return _local(href, base, refused)
+            return _local(unsigned(href) if "?" in href else href, base, refused)
         if href.startswith("/") and not href.startswith("//"):
             raise refused("is a local path in a catalog on the network")
         try:

@@ -7,8 +7,10 @@ takes those out again and the items are as they were written.
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geossl_data.errors import CatalogError
-from geossl_data.files import atomic_path
-from geossl_data.tables import METADATA_KEY, open_parquet
+from geossl_data.errors import CatalogError, DatasetError, first_line
+from geossl_data.files import atomic_path, scratch_path
+from geossl_data.tables import METADATA_KEY
 
 # It logs a schema with an argument that the message has no place for, which breaks whoever listens at DEBUG.
 logging.getLogger("stac_geoparquet.arrow._api").setLevel(logging.INFO)
@@ -29,6 +31,8 @@ Item = dict[str, Any]
 _TOP_LEVEL = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 _TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated", "expires", "published", "unpublished")
 _PROJECTED = "proj:geometry"
+_MOST_ITEMS = 4096
+"""Items that are Python values at a time, and rows of a row group."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -42,7 +46,18 @@ def parse_time(text: str) -> datetime:
     Raises ValueError when the text is no time.
     """
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time before the first year or after the last") from None
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is text that a file takes; JSON can hold halves of characters, which no encoding has."""
+    return isinstance(value, str) and _SURROGATE.search(value) is None
 
 
 def finite(value: Any) -> float | None:
@@ -52,9 +67,33 @@ def finite(value: Any) -> float | None:
     return float(value)
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or the name of its class where it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+class Packed(Mapping[str, Any]):
+    """An item that is kept small: a tenth of the memory, and made anew whenever something of it is asked for."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, item: Mapping[str, Any]) -> None:
+        self._packed = zlib.compress(json.dumps(item).encode(), level=1)
+
+    @property
+    def item(self) -> Item:
+        """The item, a new dict each time."""
+        content: Item = json.loads(zlib.decompress(self._packed))
+        return content
+
+    def __getitem__(self, key: str) -> Any:
+        return self.item[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.item)
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+def unpacked(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The item as a dict that can be read many times."""
+    return item.item if isinstance(item, Packed) else item
 
 
 def read_items(path: Path) -> list[Item]:
@@ -63,7 +102,21 @@ def read_items(path: Path) -> list[Item]:
     Raises DatasetError when the file is absent or is not Parquet, CatalogError when it holds no STAC items. A row
     with an unreadable geometry comes back with `geometry: None`.
     """
-    return items_of(open_parquet(path), str(path))
+    return list(each_item(path))
+
+
+def each_item(path: Path) -> Iterator[Item]:
+    """The same items one by one, of which only some are in memory at a time."""
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; run the earlier stage first")
+    try:
+        with pq.ParquetFile(path) as file:
+            empty = file.schema_arrow.empty_table()
+            yield from items_of(empty, str(path))
+            for batch in file.iter_batches(batch_size=_MOST_ITEMS):
+                yield from items_of(pa.Table.from_batches([batch]), str(path))
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f"{path}: not a readable Parquet table: {first_line(error)}") from error
 
 
 def items_of(table: pa.Table, name: str) -> list[Item]:
@@ -73,7 +126,10 @@ def items_of(table: pa.Table, name: str) -> list[Item]:
         raise CatalogError(
             f"{name}: not stac-geoparquet: no column {', '.join(missing)}; expected one row per STAC item"
         )
-    rows = [_item(row) for row in _plain(table).to_pylist()]
+    try:
+        rows = [_item(row) for row in _plain(table).to_pylist()]
+    except (pa.ArrowException, LookupError, ValueError, OverflowError, RecursionError) as error:
+        raise CatalogError(f"{name}: not stac-geoparquet: a row cannot be read: {first_line(error)}") from None
     bad = next((row for row in rows if not isinstance(row["id"], str) or not isinstance(row["assets"], dict)), None)
     if bad is not None:
         raise CatalogError(f"{name}: not stac-geoparquet: a row without an id or with assets that are not a mapping")
@@ -87,27 +143,62 @@ def write_items(path: Path, items: Sequence[Mapping[str, Any]], *, metadata: Map
     metadata: JSON-able notes, read back by `tables.read_metadata`.
     Raises CatalogError when items cannot share one table: none at all, no geometry, or one field with two types.
     """
-    from shapely.errors import ShapelyError
-    from stac_geoparquet.arrow import parse_stac_items_to_arrow
-
     if not items:
         raise CatalogError(f"{path}: no items to write; a stac-geoparquet file holds at least one")
-    try:
-        table = parse_stac_items_to_arrow([_complete(item) for item in items]).read_all()
-    except (pa.ArrowException, ShapelyError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CatalogError(f"{path}: items do not fit one table: {first_line(error)}") from error
-    without_fields = [field.name for field in table.schema if field.type == pa.struct([])]
     column = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
     notes = {
         b"geo": {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}},
         b"stac-geoparquet": {"version": "1.0.0"},
         METADATA_KEY: dict(metadata or {}),
     }
-    table = table.drop_columns(without_fields).replace_schema_metadata(
-        {key: json.dumps(value, sort_keys=True).encode() for key, value in notes.items()}
-    )
+    written = {key: json.dumps(value, sort_keys=True).encode() for key, value in notes.items()}
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        if len(items) <= _MOST_ITEMS:
+            table = _table_of(path, items).replace_schema_metadata(written)
+            pq.write_table(table, temporary, compression="zstd")
+        else:
+            _write_in_parts(path, temporary, items, written)
+
+
+def _table_of(path: Path, items: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Items as a table, with the columns that they need."""
+    from shapely.errors import ShapelyError
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow
+
+    try:
+        table = parse_stac_items_to_arrow([_complete(unpacked(item)) for item in items]).read_all()
+    except (pa.ArrowException, ShapelyError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CatalogError(f"{path}: items do not fit one table: {first_line(error)}") from error
+    return table.drop_columns([field.name for field in table.schema if field.type == pa.struct([])])
+
+
+def _write_in_parts(
+    path: Path, into: Path, items: Sequence[Mapping[str, Any]], metadata: Mapping[bytes, bytes]
+) -> None:
+    """Write items a row group at a time. Which columns there are is known after the last one only, so that the groups
+    wait in a file of their own."""
+    known, starts = pa.schema([]), []
+    with scratch_path(path) as waiting:
+        with waiting.open("wb") as file:
+            for start in range(0, len(items), _MOST_ITEMS):
+                table = _table_of(path, items[start : start + _MOST_ITEMS]).replace_schema_metadata(None)
+                try:
+                    known = pa.unify_schemas([known, table.schema], promote_options="permissive")
+                except pa.ArrowException as error:
+                    raise CatalogError(f"{path}: items do not fit one table: {first_line(error)}") from error
+                starts.append(file.tell())
+                with pa.ipc.new_stream(file, table.schema, options=_WAITING) as stream:
+                    stream.write_table(table)
+        schema = known.with_metadata(dict(metadata))
+        with waiting.open("rb") as file, pq.ParquetWriter(into, schema, compression="zstd") as writer:
+            for start in starts:
+                file.seek(start)
+                table = pa.ipc.open_stream(file).read_all()
+                whole = pa.concat_tables([known.empty_table(), table], promote_options="permissive")
+                writer.write_table(whole.replace_schema_metadata(schema.metadata))
+
+
+_WAITING = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}

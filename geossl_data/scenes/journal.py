@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from geossl_data.errors import SceneError
-from geossl_data.files import atomic_path, remove_folder, write_text
+from geossl_data.files import atomic_path, from_json, remove_folder, write_text
 from geossl_data.records import Scene, Skipped
-from geossl_data.scenes.items import Item
+from geossl_data.scenes.items import Item, Packed, unpacked
 from geossl_data.scenes.selection import Findings
 
 JOURNAL_NAME = ".search"
 _QUERY_NAME = "query"
 _ENDING = ".json.gz"
+_DAMAGED = (
+    *(OSError, EOFError, zlib.error, ValueError, TypeError, LookupError, AttributeError, OverflowError),
+    SceneError,
+)
+"""What a damaged answer may lead to."""
 
 
 def holds_answers(folder: Path) -> bool:
@@ -44,21 +49,21 @@ class Journal:
         if not path.is_file():
             return None
         try:
-            content: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+            content: dict[str, Any] = from_json(gzip.decompress(path.read_bytes()))
             return Findings(
-                found=[(scene_of(item), item) for item in content["items"]],
+                found=[(scene_of(item), Packed(item)) for item in content["items"]],
                 skipped=[Skipped(**row) for row in content["skipped"]],
-                outside=content["outside"],
-                n_items=content["n_items"],
+                outside={str(why): int(count) for why, count in content["outside"].items()},
+                n_items=int(content["n_items"]),
             )
-        except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, SceneError):
+        except _DAMAGED:
             path.unlink()
             return None
 
     def write(self, name: str, findings: Findings) -> None:
         """Keep what was found for a question."""
         content = {
-            "items": [item for _, item in findings.found],
+            "items": [unpacked(item) for _, item in findings.found],
             "skipped": [asdict(row) for row in findings.skipped],
             "outside": findings.outside,
             "n_items": findings.n_items,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from geossl_data.records import Scene
 
 if TYPE_CHECKING:
@@ -34,21 +36,22 @@ def redundant_tiles(scenes: Sequence[Scene], area: "BaseGeometry | None") -> dic
     for scene in scenes:
         if scene.mgrs_tile is not None:
             tiles[scene.mgrs_tile].append(scene)
+    ground = _Ground(area)
     parts: dict[str, BaseGeometry] = {}
 
     def part_of(scene: Scene) -> "BaseGeometry":
         if scene.id not in parts:
-            parts[scene.id] = _part(scene, area)
+            parts[scene.id] = ground.seen_by(scene)
         return parts[scene.id]
 
     fullest = {name: part_of(max(members, key=_extent)) for name, members in tiles.items()}
     zone = f"{int((area.centroid.x + 180.0) // 6.0) % 60 + 1:02d}"
     order = sorted(tiles, key=lambda name: (-round(fullest[name].area, 6), -len(tiles[name]), name[:2] != zone, name))
-    ground = shapely.STRtree([fullest[name].buffer(_TOLERANCE_DEGREES) for name in order])
+    seen = shapely.STRtree([fullest[name].buffer(_TOLERANCE_DEGREES) for name in order])
     left_out: dict[str, str] = {}
     kept: set[str] = set()
     for name in order:
-        around = (order[index] for index in sorted(ground.query(fullest[name], predicate="covered_by").tolist()))
+        around = (order[index] for index in sorted(seen.query(fullest[name], predicate="covered_by").tolist()))
         better = next(
             (other for other in around if other in kept and _serves(tiles[other], tiles[name], part_of)), None
         )
@@ -63,13 +66,26 @@ def _extent(scene: Scene) -> tuple[float, str]:
     return scene.footprint.area, scene.id
 
 
-def _part(scene: Scene, area: "BaseGeometry") -> "BaseGeometry":
-    """What a scene sees of the area, at the longitudes of the area."""
-    import shapely
-    from shapely import affinity
+class _Ground:
+    """The area, of which only the polygons near a scene are looked at: around places there may be a million."""
 
-    turned = [affinity.translate(scene.footprint, xoff=turn) for turn in (-360.0, 0.0, 360.0)]
-    return shapely.union_all([shapely.intersection(footprint, area) for footprint in turned])
+    def __init__(self, area: "BaseGeometry") -> None:
+        import shapely
+
+        self._polygons = shapely.get_parts(area)
+        self._tree = shapely.STRtree(self._polygons)
+
+    def seen_by(self, scene: Scene) -> "BaseGeometry":
+        """What a scene sees of the area, at the longitudes of the area."""
+        import shapely
+        from shapely import affinity
+
+        seen = []
+        for turn in (-360.0, 0.0, 360.0):
+            footprint = affinity.translate(scene.footprint, xoff=turn)
+            near = np.sort(self._tree.query(footprint))
+            seen.append(shapely.intersection(footprint, shapely.union_all(self._polygons[near])))
+        return shapely.union_all(seen)
 
 
 def _serves(others: Sequence[Scene], scenes: Sequence[Scene], part_of: "Callable[[Scene], BaseGeometry]") -> bool:

@@ -191,8 +191,17 @@ def provider_for(catalog: str) -> Provider:
         url = catalog.rstrip("/")
         known = next((provider for provider in PROVIDERS.values() if provider.url == url), None)
         return known or Provider(name=API_PROVIDER, url=url, collections=COLLECTIONS)
-    if catalog.endswith(PARQUET_ENDINGS) or Path(catalog).exists():
+    if catalog.endswith(PARQUET_ENDINGS) or _is_there(Path(catalog)):
         return Provider(name=FILE_PROVIDER, url=None, collections=COLLECTIONS)
     raise CatalogError(
-        f"unknown catalog {catalog!r}; known: {', '.join(PROVIDERS)}, or give a STAC API URL or a stac-geoparquet file"
+        f"unknown catalog {catalog[:200]!r}; known: {', '.join(PROVIDERS)}, "
+        "or give a STAC API URL or a stac-geoparquet file"
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file or folder has this name; no file has one that the system refuses."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

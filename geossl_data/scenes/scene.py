@@ -13,8 +13,8 @@ from geossl_data.bands import LABEL_BAND, SCL_BAND
 from geossl_data.errors import SceneError
 from geossl_data.records import OrbitState, Product, Scene
 from geossl_data.scenes.footprint import footprint_of
-from geossl_data.scenes.grids import stated_grid
-from geossl_data.scenes.hrefs import resolve_href
+from geossl_data.scenes.grids import same_grids, stated_grid
+from geossl_data.scenes.hrefs import Hrefs, resolve_href
 from geossl_data.scenes.items import finite, parse_time, rfc3339
 from geossl_data.scenes.offset import boa_offset, processing_baseline
 from geossl_data.scenes.providers import REQUIRED, SENSOR_OF, Provider, SensorName
@@ -68,7 +68,7 @@ def scene_from_item(item: Mapping[str, Any], provider: Provider, base: str) -> S
             ends=ends,
             footprint=footprint,
             hrefs=_hrefs(name, assets, base),
-            grids={band: grid for band, grid in grids.items() if grid is not None},
+            grids=same_grids(tuple((band, grid) for band, grid in grids.items() if grid is not None)),
             platform=platform_name(properties.get("platform")),
             orbit_state=_orbit_state(properties),
             relative_orbit=_relative_orbit(name, properties),
@@ -107,7 +107,7 @@ def asset_keys(item: Mapping[str, Any], sensor: SensorName, aliases: Mapping[str
 
 def platform_name(value: Any) -> str | None:
     """`sentinel-2a` for any spelling of it; another platform's name in lower case; None for none."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
         return None
     known = re.fullmatch(r"sentinel([12])([a-z])", re.sub(r"[^a-z0-9]", "", value.lower()))
     return f"sentinel-{known[1]}{known[2]}" if known else value.strip().lower()[:40]
@@ -170,9 +170,9 @@ def _time(name: str, properties: Mapping[str, Any], key: str) -> datetime | None
         raise ItemError("bad-item", f"{name}: {key} {str(value)[:40]!r} is not an RFC 3339 time") from None
 
 
-def _hrefs(name: str, assets: Mapping[str, Mapping[str, Any]], base: str) -> dict[str, str]:
+def _hrefs(name: str, assets: Mapping[str, Mapping[str, Any]], base: str) -> Hrefs:
     try:
-        return {band: resolve_href(asset["href"], base) for band, asset in assets.items()}
+        return Hrefs({band: resolve_href(asset["href"], base) for band, asset in assets.items()})
     except SceneError as error:
         raise ItemError("href-refused", f"{name}: {error}") from None
 

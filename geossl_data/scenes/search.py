@@ -6,12 +6,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geossl_data.errors import EmptyResultError
 from geossl_data.progress import Progress, Task, silent
@@ -44,7 +44,7 @@ class Found:
     """What was done with Sentinel-2 items that state no baseline."""
     query: str
     """What was asked for, in words."""
-    items: list[Item]
+    items: list[Mapping[str, Any]]
     """The scenes' items, in the same order, reduced to what is known of them: no foreign links, no other assets."""
     scenes: list[Scene]
     """In order of time, then id; both sensors and label maps."""
@@ -120,10 +120,14 @@ def search(
 
 
 def _from_snapshot(location: str, selector: Selector, progress: Progress) -> Iterator[Findings]:
+    outside: Counter[str] = Counter()
     with progress("reading the catalog") as task:
-        for items in read_snapshot(location, selector.provider, selector.query):
-            yield selector.select(items)
-            task.advance(len(items), note="items")
+        for items in read_snapshot(location, selector.provider, selector.query, outside):
+            found = selector.select(items)
+            counts, n_items = outside + Counter(found.outside), found.n_items + outside.total()
+            outside.clear()
+            yield replace(found, outside=counts, n_items=n_items)
+            task.advance(n_items, note="items")
 
 
 def _from_api(plan: Plan, selector: Selector, journal_folder: Path | None, progress: Progress) -> list[Findings]:

@@ -4,18 +4,19 @@ A server's filters are never relied upon: collection, time, area and cloud are c
 that was asked for and cannot be used becomes a Skipped row with the reason.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from geossl_data.errors import SceneError
+from geossl_data.errors import SceneError, fit_to_show
 from geossl_data.records import Scene, Skipped
 from geossl_data.scenes.calibration import uncalibrated
 from geossl_data.scenes.footprint import footprint_of
 from geossl_data.scenes.hrefs import host_of
-from geossl_data.scenes.items import Item
+from geossl_data.scenes.items import Item, Packed
 from geossl_data.scenes.overlaps import redundant_tiles
 from geossl_data.scenes.product_metadata import ProductMetadata
 from geossl_data.scenes.providers import Provider
@@ -24,6 +25,8 @@ from geossl_data.scenes.reasons import ItemError, Reason
 from geossl_data.scenes.reduction import reduced, self_links
 from geossl_data.scenes.scene import product_of, scene_from_item
 from geossl_data.scenes.versions import superseded
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 UnknownBaseline = Literal["skip", "as-stored"]
 Consult = Callable[[Mapping[str, Any], str], ProductMetadata | None]
@@ -34,8 +37,8 @@ Consult = Callable[[Mapping[str, Any], str], ProductMetadata | None]
 class Findings:
     """What the items of one answer, or of a whole file, came to."""
 
-    found: Sequence[tuple[Scene, Item]]
-    """Usable scenes, and their items reduced to known fields, hrefs unsigned."""
+    found: Sequence[tuple[Scene, Mapping[str, Any]]]
+    """Usable scenes, and their items reduced to known fields and packed, hrefs unsigned."""
     skipped: Sequence[Skipped]
     """What was asked for and cannot be used."""
     outside: Mapping[str, int]
@@ -63,7 +66,7 @@ class Selector:
 
     def select(self, items: Iterable[Item]) -> Findings:
         """What becomes of each item."""
-        found: list[tuple[Scene, Item]] = []
+        found: list[tuple[Scene, Mapping[str, Any]]] = []
         skipped: list[Skipped] = []
         outside: Counter[str] = Counter()
         n_items = 0
@@ -90,7 +93,7 @@ class Selector:
                 detail = f"{scene.id}: no processing baseline is stated, so the offset of its numbers is unknown"
                 skipped.append(skipped_row(scene.id, "unknown-baseline", detail))
             else:
-                found.append((scene, reduced(item, scene, self.base, self.provider.aliases)))
+                found.append((scene, Packed(reduced(item, scene, self.base, self.provider.aliases))))
         return Findings(found=found, skipped=skipped, outside=outside, n_items=n_items)
 
     def _with_baseline(self, scene: Scene, item: Item) -> tuple[Scene, Item]:
@@ -116,13 +119,13 @@ class Selector:
         return links[0]["href"] if links else self.base
 
 
-def distinct(findings: Iterable[Findings], query: Query) -> tuple[list[tuple[Scene, Item]], list[Skipped]]:
+def distinct(findings: Iterable[Findings], query: Query) -> tuple[list[tuple[Scene, Mapping[str, Any]]], list[Skipped]]:
     """Each scene once, in order of time, then id; and why others were given up, in order of reason and id.
 
     Of several versions of one Sentinel-2 acquisition the newest baseline is kept; of tiles that see the same part of
     the area on every pass, one.
     """
-    kept: dict[str, tuple[Scene, Item]] = {}
+    kept: dict[str, tuple[Scene, Mapping[str, Any]]] = {}
     given_up: dict[tuple[str, str], Skipped] = {}
     for part in findings:
         for row in part.skipped:
@@ -148,7 +151,7 @@ def distinct(findings: Iterable[Findings], query: Query) -> tuple[list[tuple[Sce
 
 def skipped_row(name: str, reason: Reason, detail: str) -> Skipped:
     """A row for skipped.parquet."""
-    return Skipped(stage="fetch", id=name, reason=reason, detail=detail)
+    return Skipped(stage="fetch", id=fit_to_show(name), reason=reason, detail=fit_to_show(detail))
 
 
 def _is_elsewhere(item: Mapping[str, Any], query: Query) -> bool:
@@ -161,9 +164,9 @@ def _is_elsewhere(item: Mapping[str, Any], query: Query) -> bool:
     except SceneError:
         return False
     moment = (item.get("properties") or {}).get("datetime") if isinstance(item.get("properties"), Mapping) else None
-    if not isinstance(moment, str):
+    if not isinstance(moment, str) or _DAY.match(moment) is None:
         return False
     margin = query.margin
     first = "" if query.start is None else (query.start - margin).isoformat()[:10]
-    last = "9999" if query.end is None else (query.end + margin - timedelta(microseconds=1)).isoformat()[:10]
+    last = "9999-99-99" if query.end is None else (query.end + margin - timedelta(microseconds=1)).isoformat()[:10]
     return not first <= moment[:10] <= last

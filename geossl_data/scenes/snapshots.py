@@ -5,6 +5,7 @@ through our own client, one in an object store through obstore.
 """
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -18,12 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from geossl_data.errors import CatalogError
+from geossl_data.errors import CatalogError, first_line
 from geossl_data.grid import Bounds
 from geossl_data.scenes.area import query_boxes
 from geossl_data.scenes.hrefs import redact, split
 from geossl_data.scenes.http import Http, HttpError
-from geossl_data.scenes.items import Item, first_line, items_of
+from geossl_data.scenes.items import Item, items_of
 from geossl_data.scenes.providers import PARQUET_ENDINGS, SENSOR_OF, Provider
 from geossl_data.scenes.query import Query
 
@@ -33,6 +34,9 @@ _BLOCK_NBYTES = 2**20
 _HALF_TURN = 180.0
 """Boxes wider than this may stand for ground across the antimeridian."""
 _BOX = ("xmin", "ymin", "xmax", "ymax")
+_CLOUD = "eo:cloud_cover"
+_LOOKED_AT = ("bbox", "datetime", "collection", _CLOUD)
+"""What decides about rows before the rest of them is read."""
 
 
 def snapshot_base(catalog: str) -> str:
@@ -43,21 +47,26 @@ def snapshot_base(catalog: str) -> str:
     return str(path if path.is_dir() else path.parent)
 
 
-def read_snapshot(catalog: str, provider: Provider, query: Query) -> Iterator[list[Item]]:
+def read_snapshot(
+    catalog: str, provider: Provider, query: Query, outside: Counter[str] | None = None
+) -> Iterator[list[Item]]:
     """The items that may match a query, a row group at a time; `select` decides about each.
 
     catalog: a .parquet file, a folder of them, an http(s) URL of a file, or a file or folder in an object store.
+    outside: counts, before each row group is given, those that are too cloudy, which are most of an archive and would
+    take most of the time.
     Raises CatalogError in one line when there is none, or it is not stac-geoparquet.
     """
-    boxes = None if query.area is None else query_boxes(query.area)
+    boxes = None if query.area is None else _Boxes(query_boxes(query.area))
     n_files = 0
     with ExitStack() as stack:
         for name, file in _files(catalog, stack):
             n_files += 1
             try:
-                yield from _items(file, name, provider, query, boxes)
-            except (pa.ArrowException, OSError, HttpError) as error:
-                raise CatalogError(f"{name}: not a readable Parquet table: {first_line(error)[:200]}") from None
+                yield from _items(file, name, provider, query, boxes, Counter() if outside is None else outside)
+            # Beside Arrow's own: a column that comes twice, times that no year has.
+            except (pa.ArrowException, OSError, HttpError, LookupError, ValueError, OverflowError) as error:
+                raise CatalogError(f"{name}: not a readable Parquet table: {first_line(error)}") from None
     if not n_files:
         raise CatalogError(f"{catalog}: holds no stac-geoparquet file; expected {' or '.join(PARQUET_ENDINGS)}")
 
@@ -78,18 +87,63 @@ def _files(catalog: str, stack: ExitStack) -> Iterator[tuple[str, Any]]:
 
 
 def _items(
-    file: BinaryIO, name: str, provider: Provider, query: Query, boxes: Sequence[Bounds] | None
+    file: BinaryIO, name: str, provider: Provider, query: Query, boxes: "_Boxes | None", outside: Counter[str]
 ) -> Iterator[list[Item]]:
     parquet = pq.ParquetFile(file)
+    known = [column for column in _LOOKED_AT if column in parquet.schema_arrow.names]
     for group in range(parquet.metadata.num_row_groups):
         if not _group_may_match(parquet.metadata.row_group(group), provider, query, boxes):
             continue
-        table = parquet.read_row_group(group)
-        keep = _rows_that_may_match(table, provider, query, boxes)
-        yield items_of(table if keep.all() else table.filter(pa.array(keep)), name)
+        keep = np.ones(parquet.metadata.row_group(group).num_rows, dtype=bool)
+        if known:
+            table = parquet.read_row_group(group, columns=known)
+            keep = _rows_that_may_match(table, provider, query, boxes)
+            cloudy = keep & _too_cloudy(table, provider, query)
+            if cloudy.any():
+                outside["too cloudy"] += int(cloudy.sum())
+                keep &= ~cloudy
+        table = parquet.read_row_group(group) if keep.any() else parquet.schema_arrow.empty_table()
+        yield items_of(table if keep.all() or not keep.any() else table.filter(pa.array(keep)), name)
 
 
-def _group_may_match(group: Any, provider: Provider, query: Query, boxes: Sequence[Bounds] | None) -> bool:
+def _too_cloudy(table: pa.Table, provider: Provider, query: Query) -> NDArray[np.bool_]:
+    """True for each row of Sentinel-2 that states more cloud than is wanted."""
+    cloudy = np.zeros(table.num_rows, dtype=bool)
+    if not {"collection", _CLOUD} <= set(table.column_names) or not pa.types.is_floating(
+        table.schema.field(_CLOUD).type
+    ):
+        return cloudy
+    beyond = pc.and_(pc.greater(table[_CLOUD], query.max_cloud), pc.less_equal(table[_CLOUD], 100.0))
+    over = pc.fill_null(beyond, False).to_numpy(zero_copy_only=False)
+    for collection in pc.unique(table["collection"]).to_pylist() if over.any() else ():
+        if collection is not None and provider.collections.get(collection) == query.s2:
+            cloudy |= over & _is(table["collection"], collection)
+    return cloudy
+
+
+def _is(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False))
+
+
+class _Boxes:
+    """Many boxes, of which those near another are found without looking at all of them."""
+
+    def __init__(self, boxes: Sequence[Bounds]) -> None:
+        import shapely
+
+        self._tree = shapely.STRtree(shapely.box(*np.array(boxes, dtype=np.float64).reshape(-1, 4).T))
+
+    def met_by(self, limits: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which boxes west, south, east, north, shape (n, 4), touch one of these."""
+        import shapely
+
+        met = np.zeros(len(limits), dtype=bool)
+        usable = np.flatnonzero(np.isfinite(limits).all(axis=1))
+        met[usable[np.unique(self._tree.query(shapely.box(*limits[usable].T))[0])]] = True
+        return met
+
+
+def _group_may_match(group: Any, provider: Provider, query: Query, boxes: _Boxes | None) -> bool:
     """Can a row group hold a match, by its smallest and largest values? True where it has none stored."""
     limits: dict[str, tuple[Any, Any]] = {}
     for column in map(group.column, range(group.num_columns)):
@@ -98,7 +152,7 @@ def _group_may_match(group: Any, provider: Provider, query: Query, boxes: Sequen
     edges = [limits.get(f"bbox.{edge}") for edge in _BOX]
     if boxes is not None and None not in edges:
         (west, _), (south, _), (_, east), (_, north) = cast(list[tuple[float, float]], edges)
-        if 0 <= east - west <= _HALF_TURN and not any(_meet(box, (west, south, east, north)) for box in boxes):
+        if 0 <= east - west <= _HALF_TURN and not boxes.met_by(np.array([[west, south, east, north]], float)).any():
             return False
     first, last = limits.get("datetime", (None, None))
     collections = limits.get("collection")
@@ -106,10 +160,6 @@ def _group_may_match(group: Any, provider: Provider, query: Query, boxes: Sequen
         return True
     period = _period_of(str(collections[0]), provider, query)
     return period is None or _within(first, last, period)
-
-
-def _meet(a: Bounds, b: Bounds) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def _period_of(collection: str, provider: Provider, query: Query) -> tuple[datetime | None, datetime | None] | None:
@@ -123,9 +173,7 @@ def _within(first: datetime, last: datetime, period: tuple[datetime | None, date
     return (start is None or last >= start) and (end is None or first < end)
 
 
-def _rows_that_may_match(
-    table: pa.Table, provider: Provider, query: Query, boxes: Sequence[Bounds] | None
-) -> NDArray[np.bool_]:
+def _rows_that_may_match(table: pa.Table, provider: Provider, query: Query, boxes: _Boxes | None) -> NDArray[np.bool_]:
     """True for each row that box and time do not rule out; a row without a box or a time is not ruled out."""
     schema = table.schema
     keep = np.ones(table.num_rows, dtype=bool)
@@ -141,7 +189,7 @@ def _rows_that_may_match(
     return keep
 
 
-def _meets_a_box(given: pa.ChunkedArray, boxes: Sequence[Bounds]) -> NDArray[np.bool_]:
+def _meets_a_box(given: pa.ChunkedArray, boxes: _Boxes) -> NDArray[np.bool_]:
     if not set(_BOX) <= {field.name for field in given.type}:
         return np.ones(len(given), dtype=bool)
     west, south, east, north = (
@@ -154,9 +202,7 @@ def _meets_a_box(given: pa.ChunkedArray, boxes: Sequence[Bounds]) -> NDArray[np.
         | (west < -180)
         | (east > 180)
     )
-    for box in boxes:
-        meets |= (west <= box[2]) & (box[0] <= east) & (south <= box[3]) & (box[1] <= north)
-    return meets
+    return meets | boxes.met_by(np.column_stack([west, south, east, north]))
 
 
 def _outside(moments: pa.ChunkedArray, period: tuple[datetime | None, datetime | None]) -> NDArray[np.bool_]:

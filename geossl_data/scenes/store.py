@@ -6,7 +6,7 @@ from typing import Any
 
 from geossl_data.errors import CatalogError, DatasetError, SceneError
 from geossl_data.records import Scene
-from geossl_data.scenes.items import read_items, write_items
+from geossl_data.scenes.items import each_item, write_items
 from geossl_data.scenes.providers import ALIASES, PROVIDERS, Provider
 from geossl_data.scenes.scene import scene_from_item
 from geossl_data.scenes.search import Found
@@ -65,6 +65,6 @@ def read_scenes(path: Path) -> list[Scene]:
     if not isinstance(base, str):
         raise DatasetError(f"{path}: not a table of scenes; run `geossl fetch --fresh`")
     try:
-        return [scene_from_item(item, provider, base) for item in read_items(path)]
+        return [scene_from_item(item, provider, base) for item in each_item(path)]
     except (SceneError, CatalogError) as error:
         raise DatasetError(f"{path}: damaged ({error}); run `geossl fetch --fresh`") from error

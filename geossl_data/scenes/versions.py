@@ -1,12 +1,11 @@
 """Versions of one Sentinel-2 acquisition: which of them is the newest."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from geossl_data.records import Scene
-from geossl_data.scenes.items import Item
 
 _SAME_ACQUISITION = timedelta(seconds=60)
 """One satellite sees a tile once in a pass; two items nearer in time than this are versions of one acquisition."""
@@ -14,7 +13,7 @@ _SAME_GROUND = 0.5
 """Versions of one baseline share more than this of the smaller footprint; less, and they are parts of one pass."""
 
 
-def superseded(scenes: Iterable[tuple[Scene, Item]]) -> dict[str, str]:
+def superseded(scenes: Iterable[tuple[Scene, Mapping[str, Any]]]) -> dict[str, str]:
     """Id of each Sentinel-2 scene of which there is a newer version → id of that version.
 
     Versions agree in platform, relative orbit, tile and sensing time. The newest baseline wins, then the latest

@@ -4,7 +4,6 @@ The file is valid GeoParquet and valid stac-geoparquet: each sample is a STAC it
 it needs pyarrow only, so that a training node works without the geospatial stack.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geossl_data.bands import Member
-from geossl_data.errors import DatasetError, ShardError
+from geossl_data.errors import DatasetError, ShardError, first_line
+from geossl_data.files import from_json
 from geossl_data.records import KEY_PATTERN, SPLITS, Split
 from geossl_data.scenes.items import parse_time, rfc3339
 from geossl_data.shards.codec import CODECS
@@ -275,7 +275,7 @@ def parse_manifest(file: Path | pa.NativeFile, name: str, *, key: str | None = N
     try:
         parquet = pq.ParquetFile(file)
         present = set(parquet.schema_arrow.names)
-        notes = json.loads((parquet.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
+        notes = from_json((parquet.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
         _check_notes(name, notes)
         kept = {field: column for field, column in columns.items() if field not in _OPTIONAL or column in present}
         lacking = sorted(set(kept.values()) - present)
@@ -283,7 +283,7 @@ def parse_manifest(file: Path | pa.NativeFile, name: str, *, key: str | None = N
             raise ShardError(f"{name}: no column {lacking[0]}; another version wrote it: `geossl shard --fresh`")
         table = parquet.read(columns=list(kept.values()))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"{name}: not a readable Parquet table: {str(error).splitlines()[0]}") from error
+        raise DatasetError(f"{name}: not a readable Parquet table: {first_line(error)}") from error
     if key is not None:
         table = table.filter(pc.equal(table["id"], key))
     return Manifest(table.select(list(kept.values())).rename_columns(list(kept)), notes)

@@ -19,7 +19,7 @@ from typing import Any
 
 from geossl_data.errors import DatasetError
 from geossl_data.evaluation.scores import REPLICATES_NAME, SCORES_NAME
-from geossl_data.files import atomic_path, scratch_path, sha256, write_text
+from geossl_data.files import atomic_path, from_json, scratch_path, sha256, write_text
 from geossl_data.pipeline._folder import MANIFEST, PAIRS, PLACES, SCENES, SHARDS, SKIPPED
 from geossl_data.pipeline._measure import MEASURES
 from geossl_data.recipe import PretrainOptions
@@ -62,7 +62,7 @@ def state_of(folder: Path) -> State:
     if not path.is_file():
         return State()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
         found = State(**{entry.name: content[entry.name] for entry in fields(State)})
         defaults = asdict(State())
         if not all(type(value) is type(defaults[name]) for name, value in asdict(found).items()):

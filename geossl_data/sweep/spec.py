@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from geossl_data.errors import RecipeError
 from geossl_data.recipe import EvaluateOptions, PretrainOptions, SampleOptions, Section, ShardOptions
+from geossl_data.recipe.reading import read_yaml, shown
 
 KINDS: dict[str, type[Section]] = {
     kind.name: kind for kind in (SampleOptions, ShardOptions, PretrainOptions, EvaluateOptions)
@@ -150,10 +151,7 @@ def read_spec(path: Path) -> SweepSpec:
     """The sweep of a YAML file; RecipeError in one line for anything that is wrong with it."""
     if not path.is_file():
         raise RecipeError(f"{path}: no such sweep; examples/sweep.yaml is one to start from")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise RecipeError(f"{path}: a sweep is a mapping with pool, base, grid, arms; see examples/sweep.yaml")
     try:
@@ -162,27 +160,14 @@ def read_spec(path: Path) -> SweepSpec:
         raise RecipeError(f"{path}: {_one_line(error)}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is given twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.YAMLError(f"{key.value} is given twice, again in line {key.start_mark.line + 1}")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _one_line(error: ValidationError) -> str:
     """The first thing that is wrong."""
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where!r}; there are {', '.join(SweepSpec.model_fields)}"
+        return f"unknown key {shown(where)}; there are {', '.join(SweepSpec.model_fields)}"
     what = first["msg"].removeprefix("Value error, ")
-    return what if first["type"] == "value_error" else f"{where}: {what}, got {first['input']!r}"
+    return what if first["type"] == "value_error" else f"{where}: {what}, got {shown(first['input'])}"
 
 
 def options_of(spec: SweepSpec, arm: str | None, varied: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

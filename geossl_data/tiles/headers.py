@@ -98,6 +98,8 @@ class Headers:
             return None
         nbytes, etag, packed = rows[0]
         try:
+            if not (isinstance(packed, bytes) and isinstance(nbytes, int | None) and isinstance(etag, str | None)):
+                raise BrokenTiffError("its columns are of other types")
             return Known(unpack(packed), nbytes, etag)
         except BrokenTiffError as error:
             _LOG.info("%s: a header in it is damaged (%s); it is read again", self._path, error)

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import box, union_all
@@ -17,6 +18,7 @@ from geossl_data.errors import SamplingError
 from geossl_data.grid import Grid, square_lonlat, to_lonlat
 from geossl_data.records import Pair, Scene
 from geossl_data.sampling.candidates import find_candidates
+from geossl_data.sampling.coverage import _side_by_side
 from geossl_data.sampling.draw import draw_samples
 from geossl_data.sampling.tile_grids import corners, tile_grid
 from geossl_data.scenes.matching import match
@@ -322,3 +324,14 @@ def test_the_looks_of_a_place_share_one_tile() -> None:
     drawn = draw_samples([*scenes, *radars], pairs_of([*scenes, *radars]), looks="seasons", size=96)
     assert {len(row.looks) for row in drawn.samples} == {3}
     assert {len({look.s2_id[0] for look in row.looks}) for row in drawn.samples} == {1}
+
+
+def test_squares_on_both_sides_of_the_antimeridian_are_side_by_side() -> None:
+    squares = np.array([box(179.8, 0, 179.9, 0.1), box(-179.9, 0, -179.8, 0.1), box(180.0, 0, 180.1, 0.1)])
+    moved, middle = _side_by_side(squares)
+    assert middle == pytest.approx(180.0)
+    assert shapely.bounds(moved)[:, 0] == pytest.approx([179.8, 180.1, 180.0])
+    moved, middle = _side_by_side(squares[1::-1])
+    assert shapely.bounds(moved)[:, 0] == pytest.approx([-179.9, -180.2])
+    assert middle == pytest.approx(-180.0)
+    assert _side_by_side(squares[:1])[0][0] is squares[0]

@@ -1,5 +1,6 @@
 """Which addresses of a catalog may be opened, and that none is written down signed."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geossl_data.errors import SceneError
-from geossl_data.scenes.hrefs import redact, resolve_href, unsigned
+from geossl_data.scenes.hrefs import Hrefs, redact, resolve_href, unsigned
 
 API = "https://catalog.example.org/stac/v1/"
 BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/35/X/QA/B02.tif"
@@ -165,3 +166,14 @@ def test_a_refusal_shows_no_secret(href: str) -> None:
         resolve_href(href, API)
     assert "CANARY" not in str(caught.value)
     assert "CANARY" not in redact(href)
+
+
+@given(st.dictionaries(st.sampled_from(["B02", "B8A", "SCL", "VV"]), st.text("ab/.", max_size=12)))
+def test_addresses_kept_small_are_the_same(hrefs: dict[str, str]) -> None:
+    small = Hrefs(hrefs)
+    assert small == hrefs
+    assert list(small) == list(hrefs)
+    assert pickle.loads(pickle.dumps(small)) == hrefs
+    assert repr(small) == repr(hrefs)
+    with pytest.raises(KeyError, match="B99"):
+        small["B99"]

@@ -12,7 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geossl_data.errors import CatalogError, DatasetError
-from geossl_data.scenes.items import finite, parse_time, read_items, rfc3339, without_nulls, write_items
+from geossl_data.scenes import items as items_module
+from geossl_data.scenes.items import (
+    Packed,
+    finite,
+    parse_time,
+    read_items,
+    rfc3339,
+    unpacked,
+    without_nulls,
+    write_items,
+)
 from geossl_data.tables import read_metadata
 
 STAC = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stac"
@@ -148,3 +158,38 @@ def test_real_items_survive(tmp_path: Path, name: str) -> None:
     items = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
     write_items(tmp_path / "real.parquet", items)
     assert [plain(item) for item in read_items(tmp_path / "real.parquet")] == [plain(item) for item in items]
+
+
+def test_many_items_are_written_and_read_in_parts(
+    tmp_path: Path, s2_item: Callable[..., Item], s1_item: Callable[..., Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = {"datetime": None, "start_datetime": "2023-01-01T00:00:00Z", "end_datetime": "2023-12-31T00:00:00Z"}
+    given = [s2_item("S2A_a"), s2_item("S2A_b"), s1_item("S1A_c"), s2_item("S2A_d", s2__flag=True, gsd=10, **label)]
+    write_items(tmp_path / "whole.parquet", given, metadata={"note": "ä"})
+    monkeypatch.setattr(items_module, "_MOST_ITEMS", 2)
+    write_items(tmp_path / "parts.parquet", [Packed(item) for item in given], metadata={"note": "ä"})
+    assert pq.ParquetFile(tmp_path / "parts.parquet").metadata.num_row_groups == 2
+    whole, parts = (read_items(tmp_path / name) for name in ("whole.parquet", "parts.parquet"))
+    assert [plain(item) for item in parts] == [plain(item) for item in whole]
+    assert read_metadata(tmp_path / "parts.parquet") == {"note": "ä"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts.parquet", "whole.parquet"]
+
+
+def test_parts_that_do_not_fit_one_table(
+    tmp_path: Path, s2_item: Callable[..., Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items_module, "_MOST_ITEMS", 1)
+    with pytest.raises(CatalogError, match="items do not fit one table"):
+        write_items(tmp_path / "a.parquet", [s2_item("S2A_a", x__y="text"), s2_item("S2A_b", x__y=[1])])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_packed_item_reads_as_the_item(s2_item: Callable[..., Item]) -> None:
+    item = s2_item()
+    packed = Packed(item)
+    assert packed == item
+    assert {**packed} == item
+    assert len(packed._packed) < len(json.dumps(item)) / 2
+    packed["assets"].clear()
+    assert packed["assets"] == item["assets"]
+    assert unpacked(packed) == item == unpacked(item)

@@ -1,6 +1,7 @@
 """Catalogs as stac-geoparquet: files, folders and the network; only what may match becomes items."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler
@@ -52,7 +53,7 @@ def test_row_groups_that_cannot_match_are_not_read(
     original = pq.ParquetFile.read_row_group
 
     def counted(self: Any, group: int, **options: Any) -> Any:
-        read.append(group)
+        read.extend([] if "columns" in options else [group])
         return original(self, group, **options)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
@@ -60,6 +61,37 @@ def test_row_groups_that_cannot_match_are_not_read(
     expected = [f"{sensor}_{month:02}" for sensor in ("S2A", "S1A") for month in range(7, 13)]
     assert ids(tmp_path / "b.parquet", second_half) == expected
     assert read == [1, 5]
+
+
+def test_cloudy_rows_are_counted_and_never_become_items(
+    tmp_path: Path, s2_item: Make, s1_item: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloudy = [s2_item(f"S2A_{cloud:02}", **{"eo:cloud_cover": float(cloud)}) for cloud in (5, 20, 21, 99)]
+    unknown = s2_item("S2A_unknown")
+    del unknown["properties"]["eo:cloud_cover"]
+    write_items(tmp_path / "a.parquet", [*cloudy, unknown, s1_item("S1A")])
+    outside: Counter[str] = Counter()
+    asked = Query(area=HERE, max_cloud=20.0)
+    given = [item["id"] for items in read_snapshot(str(tmp_path), PROVIDER, asked, outside) for item in items]
+    assert given == ["S2A_05", "S2A_20", "S2A_unknown", "S1A"]
+    assert outside == {"too cloudy": 2}
+
+
+def test_a_row_group_without_a_match_is_not_read_whole(
+    tmp_path: Path, items: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_items(tmp_path / "a.parquet", items)
+    whole: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def counted(self: Any, group: int, **options: Any) -> Any:
+        whole.extend([] if "columns" in options else [group])
+        return original(self, group, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    # Between the two grounds, and within the box around both.
+    assert ids(tmp_path / "a.parquet", Query(area=box(14.0, 20.0, 15.0, 21.0))) == []
+    assert whole == []
 
 
 def test_a_folder_of_files(tmp_path: Path, items: list[Item]) -> None:
@@ -142,7 +174,7 @@ def test_a_file_on_a_web_server_cannot_name_local_files(served: Path, loopback: 
     url = f"{loopback.url}/a.parquet"
     found = search(url, area=None, start=None, end=None, max_cloud=100.0, unknown_baseline="skip")
     assert [(row.id, row.reason) for row in found.skipped] == [("S2A_a", "href-refused")]
-    assert "passwd" not in json.dumps(found.items)
+    assert "passwd" not in json.dumps([dict(item) for item in found.items])
 
 
 def test_a_file_of_unknown_size(loopback: Any) -> None:

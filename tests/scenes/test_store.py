@@ -59,8 +59,9 @@ def test_no_table_of_scenes(tmp_path: Path, s2_item: Make) -> None:
 
 def test_a_table_of_scenes_that_was_tampered_with(tmp_path: Path, find: Find, s2_item: Make) -> None:
     found = find(tmp_path, [s2_item()])
-    found.items[0]["assets"]["B02"]["href"] = "/etc/passwd"
-    write_scenes(tmp_path / "scenes.parquet", found)
+    item = dict(found.items[0])
+    item["assets"]["B02"]["href"] = "/etc/passwd"
+    write_scenes(tmp_path / "scenes.parquet", replace(found, items=[item]))
     with pytest.raises(DatasetError, match=r"damaged .*not below the catalog's folder"):
         read_scenes(tmp_path / "scenes.parquet")
 

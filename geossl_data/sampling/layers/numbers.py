@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from geossl_data.errors import SamplingError
+from geossl_data.errors import SamplingError, first_line
 from geossl_data.grid import unit_vectors
 from geossl_data.sampling.layers.polygons import Polygons
 from geossl_data.sampling.layers.vectors import PARQUET, polygons_of, read_layer, require_field
@@ -73,7 +73,7 @@ def _is_table(path: Path) -> bool:
     try:
         return b"geo" not in (pq.read_schema(path).metadata or {})
     except (pa.ArrowException, OSError) as error:
-        raise SamplingError(f"{path}: not a readable Parquet table: {str(error).splitlines()[0][:200]}") from None
+        raise SamplingError(f"{path}: not a readable Parquet table: {first_line(error)}") from None
 
 
 def _from_table(path: Path, wanted: str) -> tuple[FloatArray, FloatArray, FloatArray]:

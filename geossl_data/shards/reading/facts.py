@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from geossl_data.errors import ShardError
+from geossl_data.errors import ShardError, first_line
 from geossl_data.shards.manifest import Manifest
 
 FloatArray = NDArray[np.float64]
@@ -41,7 +41,7 @@ def facts_of(manifest: Manifest) -> Facts:
         times = pc.list_flatten(table["acquired"]).cast(pa.string()).cast(pa.timestamp("us", tz="UTC"))
         split = np.array(table["split"].to_pylist(), dtype=np.str_)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise ShardError(f"manifest: a column is damaged: {str(error).splitlines()[0]}") from None
+        raise ShardError(f"manifest: a column is damaged: {first_line(error)}") from None
     at = np.asarray(times.to_numpy(), dtype="datetime64[us]") if len(times) else np.empty(0, dtype="datetime64[us]")
     if len(at) != n_looks.sum():
         raise ShardError("manifest: its columns disagree on the looks")

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from geossl_data.files import scratch_path, storage_error
+from geossl_data.files import from_json, scratch_path, storage_error
 from geossl_data.shards.writing.journal import JOURNAL_FOLDER
 from geossl_data.shards.writing.plan import ShardPlan
 
@@ -97,7 +97,7 @@ def _path(folder: Path, plan: ShardPlan) -> Path:
 def _read(path: Path, plan: str) -> dict[str, int]:
     """What a note of this plan says; nothing where there is none, or a damaged one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
         return {key: int(content[key]) for key in ("attempts", "done")} if content["plan"] == plan else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return {}

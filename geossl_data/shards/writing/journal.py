@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from geossl_data.errors import ShardError
-from geossl_data.files import remove_temporaries, sha256, write_text
+from geossl_data.files import from_json, remove_temporaries, sha256, write_text
 from geossl_data.records import Skipped
 from geossl_data.shards.manifest import SHARD_PATTERN, from_plain, to_plain
 from geossl_data.shards.store import Store
@@ -64,7 +64,7 @@ def finished(
     """
     path = folder / f"{plan.name}.tar"
     try:
-        content = json.loads((folder / _name(plan)).read_text(encoding="utf-8"))
+        content = from_json((folder / _name(plan)).read_text(encoding="utf-8"))
         described = (content["plan"], content["fingerprint"], content.get("location"))
         if described != (plan.digest, fingerprint, None if store is None else store.url):
             return None
@@ -77,7 +77,7 @@ def finished(
             sums={band: (int(n), float(first), float(second)) for band, (n, first, second) in content["sums"].items()},
             years=tuple(map(int, content["years"])),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ShardError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, ShardError):
         return None
     if store is not None:
         found = store.sizes() if sizes is None else sizes
@@ -108,9 +108,9 @@ def located(folder: Path) -> dict[str, list[tuple[str, int]]]:
     found: dict[str, list[tuple[str, int]]] = {}
     for path in sorted((folder / JOURNAL_FOLDER).glob("*.json")):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = from_json(path.read_text(encoding="utf-8"))
             location, nbytes = content["location"], int(content["nbytes"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             continue
         if isinstance(location, str):
             found.setdefault(location, []).append((f"{path.stem}.tar", nbytes))

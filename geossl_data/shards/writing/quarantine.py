@@ -4,13 +4,13 @@ What is known of a shard's samples is one file in the journal's folder, written 
 tries next, in another process, finds there which one the last process did not survive.
 """
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from geossl_data.errors import GeosslError, ShardError, StorageError, TokenError
+from geossl_data.files import from_json
 from geossl_data.records import Skipped
 from geossl_data.shards.writing.attempts import write_note
 from geossl_data.shards.writing.journal import JOURNAL_FOLDER
@@ -108,11 +108,11 @@ def _read(folder: Path, plan: ShardPlan, fingerprint: str) -> dict[str, Any]:
     """What is known of the samples of a shard: deaths by key, keys that are sound, and the one being tried."""
     nothing: dict[str, Any] = {"plan": plan.digest, "fingerprint": fingerprint, "deaths": {}, "sound": [], "at": None}
     try:
-        found = json.loads(_path(folder, plan).read_text(encoding="utf-8"))
+        found = from_json(_path(folder, plan).read_text(encoding="utf-8"))
         if (found["plan"], found["fingerprint"]) != (plan.digest, fingerprint):
             return nothing
         deaths = {str(key): int(count) for key, count in found["deaths"].items()}
         at = found["at"] if isinstance(found["at"], str) else None
         return nothing | {"deaths": deaths, "sound": list(map(str, found["sound"])), "at": at}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return nothing

@@ -13,10 +13,11 @@ BUILDERS = {
 
 @contextmanager
 def tiny_encoders() -> Iterator[None]:
-    """`tiny`, a ResNet, and `tiny-vit` can be built inside."""
+    """`tiny`, a ResNet, and `tiny-vit` can be built inside; so they can afterwards where they could before."""
+    before = set(encoders._BUILDERS)
     encoders._BUILDERS.update(BUILDERS)
     try:
         yield
     finally:
-        for name in BUILDERS:
-            encoders._BUILDERS.pop(name, None)  # two folders of tests share a session
+        for name in set(BUILDERS) - before:
+            encoders._BUILDERS.pop(name, None)

@@ -35,9 +35,12 @@ HELP = "bash tests/servers/install.sh installs it, pip install -e '.[dev]' its d
 HOSTILE = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One chromium for all tests; they are skipped where there is none."""
+    """One chromium for the tests of a module; they are skipped where there is none.
+
+    Its driver keeps an event loop running in this thread, which tests of anything else asynchronous cannot have there.
+    """
     driver = pytest.importorskip("playwright.sync_api", reason=f"no playwright; {HELP}")
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -186,7 +189,7 @@ class Opened:
         dialog.dismiss()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def window(browser: "Browser") -> Iterator[Opened]:
     """A wide window with light colours."""
     found = Opened(browser, viewport={"width": 1280, "height": 900}, color_scheme="light")

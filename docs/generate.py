@@ -74,9 +74,15 @@ def documented(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.AnnAssign | 
         else:
             continue
         is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        text = following.value.value if is_text else ""  # type: ignore[union-attr]
+        text = following.value.value if is_text else _described(statement.value)  # type: ignore[union-attr]
         if not name.startswith("_"):
             yield name, statement, inspect.cleandoc(text) if isinstance(text, str) else ""
+
+
+def _described(value: ast.expr | None) -> str:
+    """What a pydantic field says of itself."""
+    given = value.keywords if isinstance(value, ast.Call) else []
+    return next((ast.literal_eval(one.value) for one in given if one.arg == "description"), "")
 
 
 def signature(node: ast.FunctionDef, *, name: str = "", bound: bool = False) -> str:

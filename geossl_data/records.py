@@ -39,8 +39,11 @@ class Scene:
     """One STAC item: one acquisition of one sensor, or one label map, with its bands as assets."""
 
     id: str
+    """Of the item."""
     collection: str
+    """Of the catalog, as it names it."""
     sensor: Literal["s1", "s2", "label"]
+    """Whose pixels, or `label` for maps."""
     acquired: datetime
     """Sensing time, UTC; for a label map the start of the period it holds for."""
     ends: datetime
@@ -54,15 +57,19 @@ class Scene:
     platform: str | None = None
     """Lower case, as in `sentinel-2a`."""
     orbit_state: OrbitState | None = None
+    """Direction of flight; None where the item does not tell."""
     relative_orbit: int | None = None
+    """Number of the track: 1 to 143 for Sentinel-2, 1 to 175 for Sentinel-1."""
     cloud_percent: float | None = None
     """Share of the whole scene, 0 to 100."""
     mgrs_tile: str | None = None
+    """Sentinel-2 tile, as in `32TQM`."""
     baseline: str | None = None
     """Sentinel-2 processing baseline, as in `05.10`."""
     boa_offset: int | None = None
     """What has to be added to the file's digital numbers (0 or -1000); None where nobody states it."""
     product_id: str | None = None
+    """Name of the product at the agency, without `.SAFE`."""
     product: Product | None = None
     """What the item is of; None where nobody said."""
 
@@ -79,9 +86,13 @@ class Pair:
     """A Sentinel-2 scene and the Sentinel-1 scene, or frames of one pass, that see its ground near it in time."""
 
     s2_id: str
+    """Item of the Sentinel-2 scene."""
     s1_id: str
+    """Item of the Sentinel-1 scene, the first of its pass."""
     s2_acquired: datetime
+    """Sensing time of Sentinel-2, UTC."""
     s1_acquired: datetime
+    """Sensing time of Sentinel-1, UTC."""
     gap_hours: float
     """Sentinel-1 minus Sentinel-2 acquisition time."""
     overlap: float
@@ -96,10 +107,15 @@ class Pair:
     """Further parts of the same Sentinel-2 acquisition: of the same tile (two ground stations), in time order; for a
     place that no tile holds, of neighbouring tiles too."""
     s1_platform: str | None = None
+    """As in `sentinel-1a`; None where the item does not tell, as below."""
     s2_platform: str | None = None
+    """As in `sentinel-2b`."""
     s1_orbit_state: OrbitState | None = None
+    """Direction of flight of Sentinel-1."""
     s1_relative_orbit: int | None = None
+    """Number of its track, 1 to 175."""
     s2_relative_orbit: int | None = None
+    """Number of its track, 1 to 143."""
 
     def __post_init__(self) -> None:
         _require(0 < self.overlap <= 1, f"{self.s2_id} × {self.s1_id}: overlap {self.overlap} is not in (0, 1]")
@@ -198,7 +214,9 @@ class Look:
     """One pair seen at one place."""
 
     s2_id: str
+    """Item of the Sentinel-2 scene."""
     s1_id: str
+    """Item of the Sentinel-1 scene."""
     acquired: datetime
     """Sentinel-2 sensing time."""
     gap_hours: float
@@ -227,7 +245,9 @@ class Sample:
     key: str
     """Unique name inside the dataset: letters, digits, `_` and `-`."""
     place: Place
+    """The square of ground."""
     looks: tuple[Look, ...]
+    """In order of time, at least one."""
     spares: tuple[tuple[Look, ...], ...] = ()
     """For each look, in the same order, others that may stand in for it, the best first; () where there are none for
     any. Whichever of them do, the looks stay in time order and keep to the rule that chose them."""
@@ -239,6 +259,7 @@ class Sample:
     inclusion_probability: float
     """Chance of this place to be drawn, in (0, 1]."""
     split: Split
+    """Which part of the dataset it belongs to; all of a block is in one."""
     block: str
     """Spatial block that decided the split."""
     drawn_by: str = ""
@@ -289,6 +310,7 @@ class Skipped:
     """Something that was given up, and why."""
 
     stage: Literal["fetch", "sample", "shard"]
+    """Which gave it up."""
     id: str
     """Item id or sample key."""
     reason: str
@@ -306,5 +328,6 @@ class RejectedSquare:
     lat: float
     """Centre, degrees north."""
     stratum: str
+    """The class of ground that it would have counted in."""
     reason: str
     """no-pair: no pair covers it; no-dates: the look rule found too few; sea; buffer: another split is near."""

@@ -33,12 +33,15 @@ class Score:
     """One measured thing, and how sure it is."""
 
     task: str
+    """One of `evaluate --task`."""
     features: str
     """The sensors looked at, as in `s1+s2`."""
     encoder: str
     """trained, random or supervised."""
     probe: str
+    """What learned from the features, or compared them."""
     metric: str
+    """What the value is, as in mIoU."""
     fraction: float
     """Share of the labelled train places that taught, in (0, 1]."""
     value: float | None
@@ -46,7 +49,9 @@ class Score:
     low: float | None
     """Ends of the 95 % interval over places and seeds."""
     high: float | None
+    """Its upper end."""
     seeds: int
+    """How many seeds the mean is over."""
     n_train: int
     """Places that taught."""
     n_test: int

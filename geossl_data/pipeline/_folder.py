@@ -31,6 +31,7 @@ class Report:
     """What a stage did, for people and for scripts."""
 
     stage: str
+    """Command that did it."""
     fresh: bool
     """False where everything was there already and nothing was done."""
     facts: dict[str, Any]

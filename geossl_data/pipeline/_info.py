@@ -53,6 +53,7 @@ class StageInfo:
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Reason → how many items were given up for it."""
     nbytes: int = 0
+    """Of its files."""
     remark: str = ""
     """Why it is not done, or what else is to be known."""
     command: str = ""
@@ -64,9 +65,11 @@ class Info:
     """What a folder holds, by the order of the stages."""
 
     folder: Path
+    """The one that was asked about."""
     version: str | None
     """Of geossl, that wrote the recipe last; None where there is no recipe."""
     stages: tuple[StageInfo, ...]
+    """Those that a dataset goes through, then one for each run."""
     nbytes: int
     """Of all files."""
     cache_nbytes: int
@@ -74,6 +77,7 @@ class Info:
     busy: int | None
     """The process that works on the folder at the moment, as far as the system tells."""
     remarks: tuple[str, ...]
+    """What else is to be known of the folder as a whole."""
     next: tuple[str, ...]
     """Commands without the folder; none while another process works on it."""
 

@@ -35,7 +35,9 @@ class EncoderInfo:
     normalisations: tuple[Normalisation, ...]
     """One for each sensor, in the order of the image's bands: band order, statistics and clipping of its images."""
     objective: str
+    """What it was trained by, a name of `objectives.OBJECTIVES`."""
     epochs: int
+    """Passes over the data."""
     samples: int | None = None
     """Places that it was trained on; None where not known, as in older files."""
     crop: int | None = None

@@ -36,11 +36,17 @@ class Recipe(BaseModel):
 
     geossl: str = Field(VERSION, description="Version that wrote this recipe.")
     places: PlacesOptions | None = None
+    """Of `geossl sample --anywhere`."""
     fetch: FetchOptions | None = None
+    """Of `geossl fetch`."""
     sample: SampleOptions | None = None
+    """Of `geossl sample`."""
     shard: ShardOptions | None = None
+    """Of `geossl shard`."""
     pretrain: PretrainOptions | None = None
+    """Of `geossl pretrain`, the last run's."""
     evaluate: EvaluateOptions | None = None
+    """Of `geossl evaluate`, the last one's."""
 
     def with_section(self, section: Section) -> "Recipe":
         """A copy with one section replaced."""

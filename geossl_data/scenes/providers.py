@@ -70,6 +70,7 @@ class Provider:
     """A catalog: where it is, what its collections hold, and how its assets are opened."""
 
     name: str
+    """What `--catalog` takes."""
     url: str | None
     """Root of its STAC API; None for stac-geoparquet."""
     snapshot: str | None = None

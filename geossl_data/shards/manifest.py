@@ -47,7 +47,9 @@ class Entry:
     """One sample of the shards. Tuples hold one value per look, in time order."""
 
     key: str
+    """Of the sample, unique in the dataset."""
     split: Split
+    """train, val or test; all of a block is in one."""
     block: str
     """Spatial block that decided the split."""
     shard: str
@@ -59,7 +61,9 @@ class Entry:
     lon: float | None
     """Of the centre; None, as the four below, for pixels that lie nowhere on the Earth."""
     lat: float | None
+    """Degrees north; `lon` is in degrees east."""
     epsg: int | None
+    """Code of the place's CRS."""
     x: float | None
     """West edge, in the units of the CRS: metres."""
     y: float | None
@@ -67,10 +71,15 @@ class Entry:
     size_px: int
     """Side in pixels, 10 m for Sentinel."""
     cell: str
+    """Cell of the 10 km equal-spacing grid that holds the centre."""
     stratum: str
+    """The class of ground that the allocation counted the place in."""
     weight: float
+    """Importance weight, mean 1."""
     inclusion_probability: float
+    """Chance of the place to be drawn, in (0, 1]."""
     n_looks: int
+    """How many looks the sample has."""
     members: tuple[tuple[str, ...], ...]
     """Member names that each look has."""
     acquired: tuple[datetime | None, ...]
@@ -80,6 +89,7 @@ class Entry:
     s2_ids: tuple[str, ...]
     """Ids of the scenes; empty text where a look has none."""
     s1_ids: tuple[str, ...]
+    """The same for Sentinel-1."""
     member_nbytes: tuple[int, ...]
     """Bytes of the sample's files in the tar, without header and padding: the JSON, then look by look its members."""
     member_crc32: tuple[int, ...]
@@ -89,7 +99,9 @@ class Entry:
     cloud_fraction: tuple[float | None, ...]
     """Share of the classified pixels that are cloud or cloud shadow; None without a scene classification."""
     s2_valid_fraction: tuple[float | None, ...]
+    """Share of the pixels that have a number in every band of Sentinel-2."""
     s1_valid_fraction: tuple[float | None, ...]
+    """The same for Sentinel-1."""
     s2_more: tuple[tuple[str, ...], ...] = ()
     """Further parts of each look's Sentinel-2 acquisition; empty where no look of the sample is such a mosaic."""
     s1_more: tuple[tuple[str, ...], ...] = ()
@@ -102,8 +114,11 @@ class Entry:
     change_score: float | None = None
     """How much more the place changed over years than over seasons; None where not measured, as below."""
     change_score_s2: float | None = None
+    """The same from Sentinel-2 alone."""
     change_score_s1: float | None = None
+    """The same from Sentinel-1 alone."""
     spectral_entropy: float | None = None
+    """How varied the place's spectra are."""
 
     def __post_init__(self) -> None:
         per_look = (

@@ -39,14 +39,19 @@ class Ground:
     """Where the n candidates lie and what is known of them, as arrays of shape (n,)."""
 
     lon: FloatArray
+    """Degrees east, of the centre."""
     lat: FloatArray
+    """Degrees north."""
     epsg: IntArray
+    """UTM zone of the candidate's grid."""
     x: FloatArray
     """West edge, metres in the candidate's UTM zone."""
     y: FloatArray
     """North edge, metres."""
     side_m: float
+    """Side of every square, metres."""
     stratum: Sequence[str] | Names
+    """Class of ground of each candidate."""
     min_distance_km: float = 0.0
     """Least distance between the centres of two places that are drawn."""
     weight: FloatArray | None = None
@@ -56,6 +61,7 @@ class Ground:
     features: FloatArray | None = None
     """Cheap features, shape (n, f), a row with NaN where they could not be measured."""
     rules: Rules = field(default_factory=Rules)
+    """What strategies want to know beyond the ground."""
     share: FloatArray | None = None
     """`ground_shares` of these candidates, where it was worked out before; strategies do it themselves otherwise."""
 

@@ -52,5 +52,7 @@ def _polygonal(shape: "BaseGeometry") -> "BaseGeometry":
     """The area of a geometry: its polygons merged, without lines and points."""
     import shapely
 
+    if shape.geom_type == "Polygon":
+        return shape
     parts = [part for part in shapely.get_parts(shape) if part.geom_type in ("Polygon", "MultiPolygon")]
     return shapely.union_all(parts) if len(parts) != 1 else parts[0]

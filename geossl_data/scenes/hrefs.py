@@ -19,6 +19,8 @@ _REMOTE_SCHEMES = ("http", "https", "s3", "abfs", "az", "gs")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f<>|\"\ud800-\udfff]")
 _NOT_IN_URL = re.compile(r"[\s\\^`{}]")
+_PLAIN = re.compile(r"https?://([A-Za-z0-9.-]+)/[A-Za-z0-9._~/+=-]*")
+"""An address of a host, without user, port, query or fragment: as most are."""
 _LONGEST_HREF = 4096
 BLOB_HOST = ".blob.core.windows.net"
 _SAS_KEY = re.compile(
@@ -115,6 +117,9 @@ def resolve_href(href: str, base: str) -> str:
     base_host = host_of(base)
     if not href or len(href) > _LONGEST_HREF or _CONTROL.search(href):
         raise refused("is not a clean address")
+    plain = _PLAIN.fullmatch(href)
+    if plain is not None and _host_allowed(plain[1], base_host):
+        return href
     if href.lower().startswith("/vsi"):
         raise refused("is a virtual path")
     if _SCHEME.match(href) is None:

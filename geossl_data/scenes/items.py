@@ -28,6 +28,16 @@ logging.getLogger("stac_geoparquet.arrow._api").setLevel(logging.INFO)
 Item = dict[str, Any]
 """A STAC item as parsed from JSON."""
 
+
+class _Fresh(Item):
+    """An item that nobody else holds: stac-geoparquet, which copies what it changes, need not copy this one."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Fresh":
+        return self
+
+
+_SCALARS = (str, float, int, bool, type(None))
+
 _TOP_LEVEL = ("type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 _TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated", "expires", "published", "unpublished")
 _PROJECTED = "proj:geometry"
@@ -207,7 +217,11 @@ _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
 def without_nulls(value: Any) -> Any:
     """A JSON value without the null members of its objects, at any depth; list elements stay."""
     if isinstance(value, dict):
-        return {key: without_nulls(member) for key, member in value.items() if member is not None}
+        return {
+            key: member if type(member) in _SCALARS else without_nulls(member)
+            for key, member in value.items()
+            if member is not None
+        }
     if isinstance(value, list):
         return [without_nulls(member) for member in value] if value and isinstance(value[0], dict | list) else value
     return value
@@ -275,14 +289,14 @@ def _from_wkb(value: Any) -> Any:
     return None if shape is None or shape.is_empty else geojson(shape)
 
 
-def _complete(item: Mapping[str, Any]) -> Item:
+def _complete(item: Mapping[str, Any]) -> _Fresh:
     """A copy in which every top-level field that the table needs is there, and no empty object or null is left.
 
     Parquet has no type for an object without members.
     """
     from shapely.geometry import shape
 
-    full: Item = {"type": "Feature", "stac_version": "1.0.0", "stac_extensions": [], "links": [], **item}
+    full = _Fresh({"type": "Feature", "stac_version": "1.0.0", "stac_extensions": [], "links": [], **item})
     full["assets"] = {name: _stored(asset) for name, asset in (item.get("assets") or {}).items()}
     full["properties"] = _stored(item["properties"])
     full["properties"].setdefault("datetime", None)
@@ -300,6 +314,8 @@ def _flat(box: Sequence[float]) -> Sequence[float]:
 
 
 def _stored(value: Any) -> Any:
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, Mapping):
         members = {key: _stored(member) for key, member in value.items() if member is not None}
         return {key: member for key, member in members.items() if member != {}}

@@ -93,11 +93,12 @@ def asset_keys(item: Mapping[str, Any], sensor: SensorName, aliases: Mapping[str
     name, given = item["id"], item.get("assets")
     if not isinstance(given, Mapping):
         raise ItemError("missing-asset", f"{name}: no assets")
-    found: dict[str, str] = {}
-    for key, band in aliases.items():
-        asset = given.get(key)
-        if band not in found and isinstance(asset, Mapping) and isinstance(asset.get("href"), str):
-            found[band] = key
+    keys: dict[str, list[str]] = {}
+    for key, asset in given.items():
+        band = aliases.get(key)
+        if band is not None and isinstance(asset, Mapping) and isinstance(asset.get("href"), str):
+            keys.setdefault(band, []).append(key)
+    found = {band: some[0] if len(some) == 1 else min(some, key=list(aliases).index) for band, some in keys.items()}
     missing = [band for band in REQUIRED[sensor] if band not in found]
     if missing:
         raise ItemError("missing-asset", f"{name}: no asset for {', '.join(missing)}; has {_names(given)}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -425,10 +426,10 @@ def file_tables() -> dict[str, str]:
         "places": _columns(Site),
         "skipped": _columns(Skipped),
         "rejected": _columns(RejectedSquare),
-        "manifest": _manifest_columns(),
-        "look": _struct("Look"),
+        "manifest": _fields("column", "geossl_data.shards.manifest", "Entry", prefix="geossl:", renamed={"key": "id"}),
+        "look": _fields("field", "geossl_data.records", "Look"),
         "members": table(("member", "bands", "pixel", "stored as", "units of the numbers"), members),
-        "score": _score_columns(),
+        "score": _fields("key", "geossl_data.evaluation.scores", "Score"),
     }
 
 
@@ -465,39 +466,18 @@ def _kind(kind: Any) -> str:
     return "UTC time" if types.is_timestamp(kind) else str(kind)
 
 
-def _struct(name: str) -> str:
-    texts = _field_texts("geossl_data.records", name)
-    node = definition("geossl_data.records", name)
+def _fields(
+    kind: str, module: str, name: str, *, prefix: str = "", renamed: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """What the fields of a class hold, under the names that they have in a file. kind: what the file calls a field."""
+    node = definition(module, name)
     assert isinstance(node, ast.ClassDef)
     rows = [
-        (f"`{own}`", code(ast.unparse(assignment.annotation)), cell(texts[own]))
-        for own, assignment, _ in documented(node.body)
-        if isinstance(assignment, ast.AnnAssign)
-    ]
-    return table(("field", "type", "what it is"), rows)
-
-
-def _manifest_columns() -> str:
-    """The columns of `manifest.parquet` that are ours, under their names in the file."""
-    node = definition("geossl_data.shards.manifest", "Entry")
-    assert isinstance(node, ast.ClassDef)
-    rows = [
-        ("`id`" if own == "key" else f"`geossl:{own}`", code(ast.unparse(assignment.annotation)), cell(text))
+        (f"`{renamed.get(own, prefix + own)}`", code(ast.unparse(assignment.annotation)), cell(text))
         for own, assignment, text in documented(node.body)
         if isinstance(assignment, ast.AnnAssign)
     ]
-    return table(("column", "type", "what it is"), rows)
-
-
-def _score_columns() -> str:
-    node = definition("geossl_data.evaluation.scores", "Score")
-    assert isinstance(node, ast.ClassDef)
-    rows = [
-        (f"`{own}`", code(ast.unparse(assignment.annotation)), cell(text))
-        for own, assignment, text in documented(node.body)
-        if isinstance(assignment, ast.AnnAssign)
-    ]
-    return table(("key", "type", "what it is"), rows)
+    return table((kind, "type", "what it is"), rows)
 
 
 _SLOT = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

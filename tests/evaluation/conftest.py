@@ -1,30 +1,5 @@
 """The toy planet and the tiny encoders for the probe tests."""
 
-from collections.abc import Iterator
-from typing import Any
+from pretrain.fixtures import all_tiny_encoders, one_thread, toy
 
-import pytest
-import torch
-from pretrain import toy_shards
-from pretrain.tiny import tiny_encoders
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, which only get into the way of other test processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _tiny_encoders() -> Iterator[None]:
-    with tiny_encoders():
-        yield
-
-
-@pytest.fixture(scope="session")
-def toy() -> Any:
-    """The module `toy_shards`."""
-    return toy_shards
+__all__ = ["all_tiny_encoders", "one_thread", "toy"]

@@ -1,6 +1,6 @@
 """Shards in memory with dates and strata, and runs on them as training leaves them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,8 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from pretrain.tiny import tiny_encoders
+from pretrain.fixtures import all_tiny_encoders, one_thread
 from pretrain.toy_shards import ToyEntry, ToyShards
 
 from geossl_data.pretrain.encoders import build_encoder
@@ -18,20 +17,7 @@ from geossl_data.pretrain.metrics import Metrics
 from geossl_data.pretrain.normalisation import normalisation
 from geossl_data.recipe import PretrainOptions, Recipe, write_recipe
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small tensors gain nothing from threads, which only get into the way of other test processes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _tiny_encoders() -> Iterator[None]:
-    with tiny_encoders():
-        yield
+__all__ = ["all_tiny_encoders", "one_thread"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,9 +242,14 @@
 
     const pressed = new Map();
     let apart = 0;
+    // Between two fingers, in pixels of the screen; 0 for fewer or more.
+    const distance = () => {
+      const [one, other] = [...pressed.values()];
+      return pressed.size === 2 ? Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) : 0;
+    };
     svg.addEventListener("pointerdown", (event) => {
       pressed.set(event.pointerId, event);
-      apart = 0;
+      apart = distance();
     });
     svg.addEventListener("pointermove", (event) => {
       const before = pressed.get(event.pointerId);
@@ -260,7 +265,7 @@
         look(view.left + fromX - toX, view.top + fromY - toY, view.width);
       } else if (pressed.size === 2) {
         const [one, other] = [...pressed.values()];
-        const now = Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY);
+        const now = distance();
         const [oneX, oneY] = place(one), [otherX, otherY] = place(other);
         if (apart) zoom(now / apart, (oneX + otherX) / 2, (oneY + otherY) / 2);
         apart = now;
@@ -268,7 +273,7 @@
     });
     const release = (event) => {
       const was = pressed.delete(event.pointerId);
-      apart = 0;
+      apart = distance();
       if (was && event.type === "pointerup" && event.pointerType === "touch") point(nearest(...place(event), 22));
     };
     svg.addEventListener("pointerup", release);

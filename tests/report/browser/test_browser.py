@@ -213,6 +213,32 @@ def test_a_phone_scrolls_one_way_and_can_be_read(browser: "Browser", file: Path)
     found.context.close()
 
 
+def test_two_fingers_zoom_to_the_middle_between_them(browser: "Browser", file: Path) -> None:
+    from .conftest import Opened
+
+    found = Opened(browser, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).go(file)
+    box = found.reveal(f"{MAP} .plane")
+    hand = found.context.new_cdp_session(found.page)
+
+    def touch(kind: str, *apart: float) -> None:
+        """Fingers on a level with the middle of the map, so many pixels left and right of it."""
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        points = [{"x": x + offset, "y": y, "id": number} for number, offset in enumerate(apart)]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    left, top, width, height = view(found)
+    touch("touchStart", -30, 30)
+    for offset in (40, 50, 60):
+        touch("touchMove", -offset, offset)
+    touch("touchEnd")
+    nearer = view(found)
+    assert nearer[2] == pytest.approx(width / 2, rel=0.05)
+    assert nearer[0] + nearer[2] / 2 == pytest.approx(left + width / 2, abs=width / 50)
+    assert nearer[1] + nearer[3] / 2 == pytest.approx(top + height / 2, abs=height / 50)
+    assert found.page.evaluate("visualViewport.scale") == 1
+    found.context.close()
+
+
 def test_without_its_script_the_page_is_complete(browser: "Browser", file: Path) -> None:
     from .conftest import Opened
 

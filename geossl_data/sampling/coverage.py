@@ -59,6 +59,7 @@ class Coverage:
         self._by_id = by_id
         self._grounds: dict[str, BaseGeometry] = {}
         self._alone: dict[str, NDArray[np.bool_]] = {}
+        self._met: dict[str, NDArray[np.bool_]] = {}
         self._together: dict[tuple[str, ...], NDArray[np.bool_]] = {}
 
     def alone(self, scene_id: str) -> NDArray[np.bool_]:
@@ -73,10 +74,13 @@ class Coverage:
         """Which squares lie inside the union of some footprints, seams apart."""
         if ids not in self._together:
             covered = np.logical_or.reduce([self.alone(scene_id) for scene_id in ids])
-            rest = np.flatnonzero(~covered)
-            if len(ids) > 1 and len(rest):
-                several = (self._shares(ids, rest) > 0).sum(axis=0) > 1
-                covered[rest] = several & (self._missing(ids, rest) <= FOOTPRINT_TOLERANCE)
+            if len(ids) > 1 and not covered.all():
+                # Most of the rest lies in one footprint or in none; areas are only worked out for what is left.
+                n_met = np.sum([self._met_by(scene_id) for scene_id in ids], axis=0)
+                rows = np.flatnonzero(~covered & (n_met > 1))
+                if len(rows):
+                    rows = rows[(self._shares(ids, rows) > 0).sum(axis=0) > 1]
+                    covered[rows] = self._missing(ids, rows) <= FOOTPRINT_TOLERANCE
             self._together[ids] = covered
         return self._together[ids]
 
@@ -100,6 +104,14 @@ class Coverage:
         """All of `ids`, by how much of a square they cover; of equals the earlier first."""
         shares = self._shares(ids, np.array([index]))[:, 0]
         return tuple(ids[number] for number in np.argsort(-shares, kind="stable"))
+
+    def _met_by(self, scene_id: str) -> NDArray[np.bool_]:
+        """Which squares meet one scene's footprint, if only at its edge."""
+        import shapely
+
+        if scene_id not in self._met:
+            self._met[scene_id] = shapely.intersects(self._ground_of(scene_id), self._squares)
+        return self._met[scene_id]
 
     def _ground_of(self, scene_id: str) -> "BaseGeometry":
         """What one footprint covers, prepared for many questions."""

@@ -17,7 +17,8 @@ STUDY = Study(
     epochs). `base`: crops from a fifth of the look, flips and turns, all places of 60 pixels. Each other arm
     changes one thing: `weak-crops` (crops of at least 0.8 of the look), `colour` (each band by a factor and an
     offset), `season` and `season+augment` (positives are two dates of a place), `quarter` of the places,
-    `size-36` pixels. All arms are judged by one set of 60-pixel places in regions that no arm trained on.
+    `size-36` pixels. All arms are judged by one set of 60-pixel places in regions that no arm trained on; `size-36`,
+    whose smaller places come nearer to the border of a region, keeps half a kilometre from it.
     """,
     base={
         "pretrain": {
@@ -37,7 +38,7 @@ STUDY = Study(
         "season": {"pretrain.views": "season", "pretrain.epochs": 18},
         "season+augment": {"pretrain.views": "season,augment", "pretrain.epochs": 18},
         "quarter": {"sample.count": 240, "pretrain.epochs": 12},
-        "size-36": {"sample.size": 36, "pretrain.crop": 24},
+        "size-36": {"sample.size": 36, "sample.buffer_km": 0.5, "pretrain.crop": 24},
     },
     comparisons=[(name, "base") for name in ("weak-crops", "colour", "season", "season+augment", "quarter", "size-36")],
     scores=[

@@ -192,6 +192,7 @@ class Site:
     inclusion_probability: float
     """Chance of a spot of land in the stratum to lie in a drawn square, in (0, 1]."""
     split: Split
+    """Which part of the dataset it belongs to; all of a block is in one."""
     block: str
     """Spatial block that decided the split."""
     drawn_by: str = ""

@@ -12,6 +12,7 @@ years. Each stage is a process of its own; seconds, seconds of processor and pea
 A million places are on all land. Fewer are on a strip from Greenwich eastwards that is as densely filled, with the
 archive of that strip: so everything that a stage has to do grows with the places, and its cost should as well. The
 folder of each run holds the archive, the dataset and `planet.json`; stages that are in it are not done again.
+`--docs` keeps what was measured in `planet/measured.json`, so that sizes can be run on different days.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "scale.md"
+MEASURED = ROOT / "benchmarks" / "planet" / "measured.json"
+"""The runs that docs/scale.md tells of, by places."""
 STAGES = ("archive", "places", "plan", "fetch", "seasons", "long")
 BEGAN = time.monotonic()
 
@@ -55,10 +58,19 @@ def main() -> None:
     runs = [_run(count, options.out.resolve(), options.months, options.again) for count in options.places]
     print(table(runs))
     if options.docs:
-        from planet.costs import table as table_of_costs
+        _write_docs(runs)
 
-        text = _between(DOCS.read_text(encoding="utf-8"), "rehearsal", table(runs))
-        DOCS.write_text(_between(text, "costs", table_of_costs()), encoding="utf-8")
+
+def _write_docs(runs: list[dict[str, Any]]) -> None:
+    """Put what was measured, now and earlier, into the docs."""
+    from planet.costs import table as table_of_costs
+
+    earlier = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else []
+    known = {run["places"]: run for run in [*earlier, *runs]}
+    told = [known[places] for places in sorted(known)]
+    MEASURED.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    text = _between(DOCS.read_text(encoding="utf-8"), "rehearsal", table(told))
+    DOCS.write_text(_between(text, "costs", table_of_costs()), encoding="utf-8")
 
 
 def _between(text: str, name: str, content: str) -> str:
@@ -75,7 +87,7 @@ def _run(count: int, out: Path, months: int, again: list[str]) -> dict[str, Any]
     done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if done.get("months", months) != months:
         raise SystemExit(f"{path}: is of {done['months']} months; give --months {done['months']} or another --out")
-    done = {"places": count, "months": months, "stages": done.get("stages", {})}
+    done = {"places": count, "months": months, "commit": done.get("commit"), "stages": done.get("stages", {})}
     for stage in STAGES:
         if stage in done["stages"] and stage not in again:
             continue
@@ -86,8 +98,15 @@ def _run(count: int, out: Path, months: int, again: list[str]) -> dict[str, Any]
         if answer.returncode:
             raise SystemExit(f"{count:,} places: {stage} ended with {answer.returncode}")
         done["stages"][stage] = json.loads(answer.stdout.splitlines()[-1])
+        done["commit"] = _commit()
         path.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     return done
+
+
+def _commit() -> str:
+    """The commit that the code is at, with a mark where it has changes on top."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -96,6 +115,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     for stage in STAGES:
         found = [run["stages"].get(stage) for run in runs]
         rows.append([stage, *("" if one is None else _cost(one) for one in found)])
+    rows.append(["commit", *(str(run.get("commit") or "") for run in runs)])
     for stage in STAGES:
         names = dict.fromkeys(name for run in runs for name in run["stages"].get(stage, {}).get("facts", {}))
         for name in names:

@@ -267,16 +267,17 @@ def covering(
             continue
         usable &= coverage.together(s1_ids)
         taken |= usable
+        rows = np.flatnonzero(usable)
+        if len(s2_ids) + len(s1_ids) == 2:
+            for row in rows.tolist():
+                taken_by[row].append(pair)
+            continue
         reduced: dict[tuple[tuple[str, ...], tuple[str, ...]], Pair] = {(s2_ids, s1_ids): pair}
-        is_mosaic = len(s2_ids) + len(s1_ids) > 2
-        for index in np.flatnonzero(usable).tolist():
-            needed = (s2_ids, s1_ids)
-            if is_mosaic:
-                parts = coverage.largest_first(s2_ids, index) if needs_all_parts else coverage.needed(s2_ids, index)
-                needed = (parts, coverage.needed(s1_ids, index))
-                if needed not in reduced:
-                    reduced[needed] = with_only(pair, *needed, by_id)
-            taken_by[index].append(reduced[needed])
+        parts = coverage.largest_first(s2_ids, rows) if needs_all_parts else coverage.needed(s2_ids, rows)
+        for row, needed in zip(rows.tolist(), zip(parts, coverage.needed(s1_ids, rows), strict=True), strict=True):
+            if needed not in reduced:
+                reduced[needed] = with_only(pair, *needed, by_id)
+            taken_by[row].append(reduced[needed])
     return [tuple(sorted(found, key=_in_time)) for found in taken_by]
 
 

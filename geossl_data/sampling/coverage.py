@@ -60,6 +60,7 @@ class Coverage:
         self._grounds: dict[str, BaseGeometry] = {}
         self._alone: dict[str, NDArray[np.bool_]] = {}
         self._met: dict[str, NDArray[np.bool_]] = {}
+        self._share: dict[str, NDArray[np.float64]] = {}
         self._together: dict[tuple[str, ...], NDArray[np.bool_]] = {}
 
     def alone(self, scene_id: str) -> NDArray[np.bool_]:
@@ -84,26 +85,32 @@ class Coverage:
             self._together[ids] = covered
         return self._together[ids]
 
-    def needed(self, ids: tuple[str, ...], index: int) -> tuple[str, ...]:
-        """The fewest of `ids` that cover a square which all cover together, the one that covers most of it first.
+    def needed(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
+        """For some squares that all of `ids` cover together the fewest that do, the one that covers most of it first.
 
         Of equals the earlier in `ids` is taken.
         """
-        for scene_id in ids:
-            if self.alone(scene_id)[index]:
-                return (scene_id,)
-        shares = self._shares(ids, np.array([index]))[:, 0]
+        alone = np.stack([self.alone(scene_id)[rows] for scene_id in ids])
+        first = alone.argmax(axis=0)
+        found = [(ids[number],) for number in first.tolist()]
+        for position in np.flatnonzero(~alone.any(axis=0)).tolist():
+            found[position] = self._fewest(ids, rows[position : position + 1])
+        return found
+
+    def _fewest(self, ids: tuple[str, ...], row: NDArray[np.int64]) -> tuple[str, ...]:
+        """The fewest of `ids` that cover one square, shape (1,), which none covers alone."""
+        shares = self._shares(ids, row)[:, 0]
         meeting = [ids[number] for number in np.argsort(-shares, kind="stable") if shares[number] > 0]
         for count in range(2, len(meeting)):
             for some in combinations(meeting, count):
-                if self._missing(some, np.array([index]))[0] <= FOOTPRINT_TOLERANCE:
+                if self._missing(some, row)[0] <= FOOTPRINT_TOLERANCE:
                     return some
         return tuple(meeting)
 
-    def largest_first(self, ids: tuple[str, ...], index: int) -> tuple[str, ...]:
-        """All of `ids`, by how much of a square they cover; of equals the earlier first."""
-        shares = self._shares(ids, np.array([index]))[:, 0]
-        return tuple(ids[number] for number in np.argsort(-shares, kind="stable"))
+    def largest_first(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> list[tuple[str, ...]]:
+        """For some squares all of `ids`, by how much of it they cover; of equals the earlier first."""
+        order = np.argsort(-self._shares(ids, rows), axis=0, kind="stable")
+        return [tuple(ids[number] for number in column) for column in order.T.tolist()]
 
     def _met_by(self, scene_id: str) -> NDArray[np.bool_]:
         """Which squares meet one scene's footprint, if only at its edge."""
@@ -124,12 +131,19 @@ class Coverage:
 
     def _shares(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of some squares' area that each scene covers, shape (scenes, rows)."""
+        return np.stack([self._share_of(scene_id, rows) for scene_id in ids])
+
+    def _share_of(self, scene_id: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of some squares' area that one scene covers, shape (rows,)."""
         import shapely
 
-        squares = self._squares[rows]
-        grounds = [self._ground_of(scene_id) for scene_id in ids]
-        covered = np.stack([shapely.area(shapely.intersection(squares, ground)) for ground in grounds])
-        return np.asarray(covered / shapely.area(squares))
+        known = self._share.setdefault(scene_id, np.full(len(self._squares), np.nan))
+        lacking = rows[np.isnan(known[rows])]
+        if len(lacking):
+            squares = self._squares[lacking]
+            covered = shapely.area(shapely.intersection(squares, self._ground_of(scene_id)))
+            known[lacking] = covered / shapely.area(squares)
+        return known[rows]
 
     def _missing(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of some squares' area that the scenes leave open together, shape (rows,)."""

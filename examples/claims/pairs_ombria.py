@@ -25,7 +25,7 @@ STUDY = Study(
     name="pairs_ombria",
     title="Pairs of sensors against augmentation, on real floods",
     claim="""
-    As above, on mapping real floods.
+    As in the first section, pairs of sensors teach better than augmentations, here on mapping real floods.
     """,
     setting="""
     OMBRIA (220 sites, 256 pixels, 8 bits; Sentinel-1 VV, Sentinel-2 red, green, blue; before and after a
@@ -55,6 +55,13 @@ STUDY = Study(
         for metric in ("IoU water", "mIoU")
     ],
     shards=shards,
+    note="""
+    The claim holds here for radar: pairs are 4.7 points ahead on water and 3.4 on mIoU of an encoder that learned
+    from augmentations of radar alone, which is hardly better than a random one. It does not for Sentinel-2, where
+    neither way of training is a point better than random weights under the same decoder: in three bands of colour
+    water is found without. On the sandbox it was the other way round, there the optical encoder gained; what decides
+    which sensor gains is not answered by two data sets, of which this one trains for 80 steps on 153 sites.
+    """,
 )
 
 if __name__ == "__main__":

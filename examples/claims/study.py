@@ -263,7 +263,7 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
-    return f"{os.cpu_count()} threads of a {platform.machine()} processor"
+    return f"{os.cpu_count()} threads of one {platform.machine()} processor"
 
 
 def commit() -> str:

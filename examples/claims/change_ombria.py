@@ -15,8 +15,8 @@ STUDY = Study(
     setting="""
     OMBRIA has one picture before and one after each flood, too few for seasonal contrast, so SeCo and CACo
     themselves cannot be trained on it. Asked is the reason for them: MoCo whose positives are augmentations of
-    one picture against MoCo whose positives are before and after. Judged by maps of what was flooded, told from
-    both pictures, all train masks teaching.
+    one picture against MoCo whose positives are the pictures before and after, augmented in the same way, for as
+    many steps. Judged by maps of what was flooded, told from both pictures, all train masks teaching.
     """,
     base={
         "pretrain": {
@@ -32,7 +32,8 @@ STUDY = Study(
     },
     arms={
         "augment": {"pretrain.views": "augment"},
-        "before-after": {"pretrain.views": "long"},
+        # Nobody says when the pictures are from, so that all of a site count as of one year: its dates, not its years.
+        "before-after": {"pretrain.views": "season,augment", "pretrain.epochs": 60},
     },
     comparisons=[("augment", "before-after")],
     scores=[

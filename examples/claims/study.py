@@ -179,8 +179,9 @@ def section_of(study: Study, finished: Sequence[Finished], *, commits: Sequence[
         "",
         f"**How it is asked.** {_one_line(study.setting)}",
         "",
-        f"**Cost.** `python examples/claims/{study.name}.py WORK`: {len(finished)} trainings, {minutes:.0f} minutes of "
-        f"training on {machine()}; seeds {', '.join(map(str, study.seeds))}; commit {', '.join(commits)}.",
+        f"**Cost.** `python examples/claims/{study.name}.py WORK`: {_counted('training', finished)}, {minutes:.0f} "
+        f"minutes of training on {machine()}; {_counted('seed', study.seeds)}: {', '.join(map(str, study.seeds))}; "
+        f"commit {', '.join(commits)}.",
         "",
         *_table(
             ("arm", "score", "trained", "by seed", "random", "supervised"),
@@ -196,6 +197,10 @@ def section_of(study: Study, finished: Sequence[Finished], *, commits: Sequence[
     if study.comparisons:
         lines += ["", *_table(("difference", "score", "points", "reading"), differences)]
     return "\n".join([*lines, *(["", _one_line(study.note)] if study.note else [])]) + "\n"
+
+
+def _counted(what: str, some: Sequence[object]) -> str:
+    return f"{len(some)} {what}{'' if len(some) == 1 else 's'}"
 
 
 def _one_line(text: str) -> str:

@@ -47,6 +47,16 @@ STUDY = Study(
         Score(task="change", probe="decoder", metric="F1"),
     ],
     judged_alike=True,
+    note="""
+    Dates matter most. Two dates of a place as positives, cropped and turned as in `base`, are 16 points ahead on the
+    class of a look, 7 on maps and 11 on change; dates without augmentation are ahead on change alone. That the worth
+    of temporal views depends on the task shows in how far they lead, not in whether: here they help change as well,
+    although a place that changed is then its own positive. The sandbox's seasons recolour a place and leave what it
+    is, which is what such positives teach. A quarter of the places, seen four times as often, does as well as all of
+    them, and weak crops do as well as strong ones: in 180 steps neither has run out, and nothing follows for a million
+    places. Colour augmentation costs a point and a half of mIoU where colour tells the classes, and smaller places
+    two, judged on larger ones.
+    """,
 )
 
 if __name__ == "__main__":

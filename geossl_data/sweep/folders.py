@@ -20,7 +20,7 @@ from typing import Any
 from geossl_data.errors import DatasetError
 from geossl_data.evaluation.scores import REPLICATES_NAME, SCORES_NAME
 from geossl_data.files import atomic_path, from_json, scratch_path, sha256, write_text
-from geossl_data.pipeline._folder import MANIFEST, PAIRS, PLACES, SCENES, SHARDS, SKIPPED
+from geossl_data.pipeline._folder import MANIFEST, PAIRS, PLACES, RUNS, SCENES, SHARDS, SKIPPED
 from geossl_data.pipeline._measure import MEASURES
 from geossl_data.recipe import PretrainOptions
 from geossl_data.sweep.cells import Cell, Sweep
@@ -28,6 +28,8 @@ from geossl_data.sweep.cells import Cell, Sweep
 CELLS, DATASETS, FEATURES = "cells", "datasets", "features"
 SPEC, TABLE, PICTURE, FAILED = "spec.yaml", "sweep.csv", "sweep.png", "failed.csv"
 STATE, TRACE = "cell.json", "error.txt"
+RUN = "default"
+"""Name of the run in the folder of a cell."""
 LABELLED = "labelled"
 """Folder of a cell in which labelled shards of elsewhere are judged by."""
 NUMBERLESS = {"checkpoint_every", "tensorboard", "device", "compile"}
@@ -88,8 +90,11 @@ def is_finished(out: Path, cell: Cell, judged: str) -> bool:
 
 
 def require_same(out: Path, sweep: Sweep) -> None:
-    """Raise DatasetError where cells of these names were trained on other places or with other options."""
-    changed = [(cell, what) for cell in sweep.cells if (what := _changed(cell, state_of(out / CELLS / cell.id)))]
+    """Raise DatasetError where cells of these names were trained on other places or with other options.
+
+    A cell that failed before its first step has trained nothing: its options may be mended.
+    """
+    changed = [(cell, what) for cell in sweep.cells if (what := _changed(cell, out / CELLS / cell.id))]
     if changed:
         cell, what = changed[0]
         more = f" ({len(changed) - 1} more cells differ too)" if len(changed) > 1 else ""
@@ -98,9 +103,10 @@ def require_same(out: Path, sweep: Sweep) -> None:
         )
 
 
-def _changed(cell: Cell, state: State) -> str:
-    """What of a cell that has begun is not as it was."""
-    if not state.dataset:
+def _changed(cell: Cell, folder: Path) -> str:
+    """What of a cell that has begun to train is not as it was."""
+    state = state_of(folder)
+    if not state.dataset or not (folder / RUNS / RUN).is_dir():
         return ""
     now = trained_with(cell.pretrain)
     defaults = trained_with(PretrainOptions())

@@ -22,6 +22,7 @@ from geossl_data.sweep.folders import (
     FEATURES,
     LABELLED,
     PICTURE,
+    RUN,
     SPEC,
     STATE,
     TABLE,
@@ -44,8 +45,6 @@ from geossl_data.sweep.processes import Failure, devices, environments, run_jobs
 from geossl_data.sweep.spec import plain
 from geossl_data.sweep.table import finished_cells, shown_table, summary, write_rows, write_table
 
-RUN = "default"
-"""Name of the run in the folder of a cell."""
 CHECKPOINTS = "checkpoints"
 
 MakeDataset = Callable[[Path, Path, Cell], None]

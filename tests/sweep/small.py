@@ -10,8 +10,9 @@ import yaml
 
 from geossl_data.errors import TrainingError
 from geossl_data.evaluation.scores import Score, Scores
+from geossl_data.pipeline._folder import RUNS
 from geossl_data.sweep.cells import Cell
-from geossl_data.sweep.folders import CELLS, judged_by, trained_with, updated
+from geossl_data.sweep.folders import CELLS, RUN, judged_by, trained_with, updated
 from geossl_data.sweep.processes import Failure, Job, _outcome
 
 REPLICATES = 40
@@ -92,6 +93,7 @@ def fake_cell(out: Path, dataset: Path, labelled: Path | None, cell: Cell) -> No
         raise TrainingError("loss is not finite, at\nhttps://example.org/x?sig=secret")
     if cell.pretrain.epochs == STUMBLES:
         raise ValueError("no such thing")
+    (folder / RUNS / RUN).mkdir(parents=True, exist_ok=True)
     value = LEVELS[cell.pretrain.objective] + 0.01 * cell.pretrain.seed
     scores_of(value, cell.pretrain.seed).write(folder)
     updated(folder, scored=judged_by(cell, labelled), items=30, steps=60, seconds=1.5)

@@ -106,6 +106,16 @@ def test_cells_trained_otherwise_are_refused_and_kept(tmp_path: Path, sweep: Cal
     assert sweep(grid=GRID, base={"pretrain": {"device": "cpu", "checkpoint_every": 3}}).facts["run now"] == 0
 
 
+def test_what_never_trained_may_be_mended(tmp_path: Path, sweep: Callable[..., Report]) -> None:
+    report = sweep(arms={"plain": {}, "broken": {"pretrain.epochs": FAILS}}, grid={"seed": [0, 1]})
+    assert (report.facts["run now"], report.facts["failed"]) == (2, 2)
+    report = sweep(arms={"plain": {}, "broken": {"pretrain.epochs": 5}}, grid={"seed": [0, 1]})
+    assert (report.facts["run now"], report.facts["done before"]) == (2, 2)
+    assert "failed" not in report.facts
+    with pytest.raises(DatasetError, match="was trained with epochs 5, now 6"):
+        sweep(arms={"plain": {}, "broken": {"pretrain.epochs": 6}}, grid={"seed": [0, 1]})
+
+
 def test_a_cell_that_fails_is_a_row_and_the_rest_goes_on(tmp_path: Path, sweep: Callable[..., Report]) -> None:
     out = tmp_path / "out"
     grid = {"pretrain.epochs": [1, FAILS, STUMBLES], "sample.count": [10, 666]}

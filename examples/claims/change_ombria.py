@@ -41,6 +41,12 @@ STUDY = Study(
         Score(task="segmentation", probe="decoder", metric="IoU water", fraction=1.0),
     ],
     shards=shards,
+    note="""
+    It does not show here: positives across a flood do no harm, neither to maps of what was flooded nor to maps of
+    water. But there is little that could be harmed: under a decoder that all train masks teach, either encoder is at
+    most a point and a half ahead of random weights. So this says that 153 sites teach too little to answer it, not
+    that the reason is wrong; the sandbox's answer is the section on change-aware negatives.
+    """,
 )
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class Coverage:
         """
         alone = np.stack([self.alone(scene_id)[rows] for scene_id in ids])
         first = alone.argmax(axis=0)
-        found = [(ids[number],) for number in first.tolist()]
+        found: list[tuple[str, ...]] = [(ids[number],) for number in first.tolist()]
         for position in np.flatnonzero(~alone.any(axis=0)).tolist():
             found[position] = self._fewest(ids, rows[position : position + 1])
         return found

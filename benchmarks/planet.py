@@ -87,7 +87,7 @@ def _run(count: int, out: Path, months: int, again: list[str]) -> dict[str, Any]
     done: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if done.get("months", months) != months:
         raise SystemExit(f"{path}: is of {done['months']} months; give --months {done['months']} or another --out")
-    done = {"places": count, "months": months, "commit": done.get("commit"), "stages": done.get("stages", {})}
+    done = {"places": count, "months": months, "stages": done.get("stages", {})}
     for stage in STAGES:
         if stage in done["stages"] and stage not in again:
             continue
@@ -97,8 +97,7 @@ def _run(count: int, out: Path, months: int, again: list[str]) -> dict[str, Any]
         answer = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
         if answer.returncode:
             raise SystemExit(f"{count:,} places: {stage} ended with {answer.returncode}")
-        done["stages"][stage] = json.loads(answer.stdout.splitlines()[-1])
-        done["commit"] = _commit()
+        done["stages"][stage] = {"commit": _commit(), **json.loads(answer.stdout.splitlines()[-1])}
         path.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     return done
 
@@ -115,13 +114,18 @@ def table(runs: list[dict[str, Any]]) -> str:
     for stage in STAGES:
         found = [run["stages"].get(stage) for run in runs]
         rows.append([stage, *("" if one is None else _cost(one) for one in found)])
-    rows.append(["commit", *(str(run.get("commit") or "") for run in runs)])
+    rows.append(["commits", *(", ".join(_commits(run)) for run in runs)])
     for stage in STAGES:
         names = dict.fromkeys(name for run in runs for name in run["stages"].get(stage, {}).get("facts", {}))
         for name in names:
             facts = [run["stages"].get(stage, {}).get("facts", {}).get(name) for run in runs]
             rows.append([f"{stage}: {name}", *map(_shown, facts)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _commits(run: dict[str, Any]) -> list[str]:
+    """The commits that the stages of a run were done at, in their order."""
+    return list(dict.fromkeys(stage["commit"] for stage in run["stages"].values() if "commit" in stage))
 
 
 def _cost(stage: dict[str, Any]) -> str:

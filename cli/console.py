@@ -275,7 +275,7 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
         if text.startswith("Usage"):
             warn(text)
         else:
-            _fail(f"{text.rstrip().removesuffix('.')}; see --help")
+            _fail(f"{text.rstrip().removesuffix('.').replace('Value error, ', '', 1)}; see --help")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:

@@ -95,6 +95,13 @@ def test_an_unknown_catalog(geossl: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
+def test_a_value_that_is_none_of_the_choices(geossl: Command, tmp_path: Path) -> None:
+    err = refused(geossl("sample", tmp_path, "--looks", "all"))
+    assert err == (
+        "geossl: Invalid value for '--looks': 'all' is not one of 'single', 'seasons', 'long', 'series'; see --help"
+    )
+
+
 def test_a_catalog_that_is_no_catalog(geossl: Command, tmp_path: Path) -> None:
     (tmp_path / "c.parquet").write_text("not parquet")
     refused(geossl("fetch", tmp_path / "d", "--catalog", tmp_path / "c.parquet"))

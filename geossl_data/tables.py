@@ -12,9 +12,9 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -78,39 +78,60 @@ def schema(kind: type) -> pa.Schema:
     return pa.schema(_fields(kind))
 
 
+class _Field(NamedTuple):
+    """How a field of a record is stored and comes back; None where the value is stored as it is."""
+
+    name: str
+    kind: type[Any] | None
+    """Of a record that is spread over columns of its own."""
+    store: Callable[[Any], Any] | None
+    restore: Callable[[Any], Any] | None
+
+
+@cache
+def _plan(kind: type) -> tuple[_Field, ...]:
+    """How the fields of a record class are stored, by their annotations."""
+    hints = _hints(kind)
+    return tuple(
+        _Field(entry.name, cast(type[Any], hint), None, None)
+        if is_dataclass(hint := hints[entry.name])
+        else _Field(entry.name, None, *_conversions(hint))
+        for entry in fields(kind)
+    )
+
+
+def _conversions(hint: Any) -> tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]:
+    """To what Arrow takes, tuples as lists and records inside them as structs, and back."""
+    if get_origin(hint) is tuple:
+        store, restore = _conversions(get_args(hint)[0])
+        return (
+            list if store is None else lambda values: [store(value) for value in values],
+            tuple if restore is None else lambda values: tuple([restore(value) for value in values]),
+        )
+    if is_dataclass(hint):
+        return _row, partial(_record, cast(type[Any], hint))
+    return None, None
+
+
 def _row(record: Any) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for entry in fields(record):
-        value = getattr(record, entry.name)
-        if is_dataclass(value):
+    for name, kind, store, _ in _plan(cast(Any, type(record))):
+        value = getattr(record, name)
+        if kind is not None:
             row |= _row(value)
         else:
-            row[entry.name] = _stored(value)
+            row[name] = value if store is None else store(value)
     return row
 
 
-def _stored(value: Any) -> Any:
-    """A value as Arrow takes it: tuples as lists, records inside them as structs."""
-    if isinstance(value, tuple):
-        return [_stored(item) for item in value]
-    return _row(value) if is_dataclass(value) else value
-
-
 def _record(kind: type[Record], row: Mapping[str, Any]) -> Record:
-    hints = _hints(cast(Any, kind))
     values: dict[str, Any] = {}
-    for entry in fields(cast(Any, kind)):
-        hint = hints[entry.name]
-        values[entry.name] = _restored(hint, row if is_dataclass(hint) else row[entry.name])
+    for name, inner, _, restore in _plan(cast(Any, kind)):
+        if inner is not None:
+            values[name] = _record(inner, row)
+        else:
+            values[name] = row[name] if restore is None else restore(row[name])
     return kind(**values)
-
-
-def _restored(hint: Any, value: Any) -> Any:
-    """What `_stored` made into `value`, by its annotation."""
-    if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        return tuple([_restored(item, one) for one in value])
-    return _record(cast(type[Any], hint), value) if is_dataclass(hint) else value
 
 
 @cache

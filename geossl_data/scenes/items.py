@@ -229,9 +229,15 @@ def without_nulls(value: Any) -> Any:
 
 def geojson(shape: Any) -> dict[str, Any] | None:
     """A shapely geometry as GeoJSON with lists for coordinates; None for None."""
+    from shapely import get_coordinates
     from shapely.geometry import mapping
 
-    return None if shape is None else _lists(mapping(shape))
+    if shape is None:
+        return None
+    if shape.geom_type == "Polygon" and not shape.is_empty and not shape.has_z and not shape.interiors:
+        # Nearly every footprint: a fifth of the time.
+        return {"type": "Polygon", "coordinates": [get_coordinates(shape).tolist()]}
+    return _lists(mapping(shape))  # type: ignore[no-any-return]
 
 
 def _lists(value: Any) -> Any:

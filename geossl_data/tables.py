@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from geossl_data.errors import DatasetError, GeosslError, first_line
 from geossl_data.files import atomic_path, from_json
+from geossl_data.progress import Progress, silent
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -147,29 +148,28 @@ def write_table(
     *,
     geometry: "Callable[[Record], BaseGeometry] | None" = None,
     metadata: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Write records as Parquet at `path`, atomically.
 
     geometry: gives each record's longitude/latitude footprint; the file is then GeoParquet 1.1 in OGC:CRS84.
     metadata: JSON-able notes, read back by `read_metadata`.
     """
-    parts = [
-        pa.Table.from_pylist([_row(record) for record in records[start : start + _MOST_ROWS]], schema=schema(kind))
-        for start in range(0, max(len(records), 1), _MOST_ROWS)
-    ]
-    table = pa.concat_tables(parts)
-    if geometry is None:
-        _write(path, table, metadata)
-        return
-    import shapely
-
+    parts, chunks = [], []
     kinds: set[str] = set()
-    chunks = []
-    for start in range(0, max(len(records), 1), _MOST_ROWS):
-        shapes = [geometry(record) for record in records[start : start + _MOST_ROWS]]
-        kinds.update(shape.geom_type for shape in shapes)
-        chunks.append(pa.array(shapely.to_wkb(shapes).tolist() if shapes else [], pa.binary()))
-    _write(path, table, metadata, wkb=pa.chunked_array(chunks, pa.binary()), types=sorted(kinds))
+    with progress(f"writing {path.stem}", total=len(records)) as task:
+        for start in range(0, max(len(records), 1), _MOST_ROWS):
+            some = records[start : start + _MOST_ROWS]
+            parts.append(pa.Table.from_pylist([_row(record) for record in some], schema=schema(kind)))
+            if geometry is not None:
+                import shapely
+
+                shapes = [geometry(record) for record in some]
+                kinds.update(shape.geom_type for shape in shapes)
+                chunks.append(pa.array(shapely.to_wkb(shapes).tolist() if shapes else [], pa.binary()))
+            task.advance(len(some))
+    wkb = None if geometry is None else pa.chunked_array(chunks, pa.binary())
+    _write(path, pa.concat_tables(parts), metadata, wkb=wkb, types=sorted(kinds))
 
 
 def write_columns(
@@ -228,7 +228,9 @@ def _write(
         pq.write_table(table.replace_schema_metadata(notes), temporary, compression="zstd")
 
 
-def read_table(path: Path, kind: type[Record], *, rows: Sequence[int] | None = None) -> list[Record]:
+def read_table(
+    path: Path, kind: type[Record], *, rows: Sequence[int] | None = None, progress: Progress = silent
+) -> list[Record]:
     """The records of a table written by `write_table`, or those at the positions `rows`.
 
     Raises DatasetError when the file is absent, is not Parquet, or lacks a column of the record.
@@ -238,13 +240,18 @@ def read_table(path: Path, kind: type[Record], *, rows: Sequence[int] | None = N
     if missing:
         raise DatasetError(f"{path}: has no {missing[0]}; another version wrote it: run its stage with --fresh")
     chosen = table if rows is None else table.take(rows)
+    records: list[Record] = []
     try:
-        starts = range(0, chosen.num_rows, _MOST_ROWS)
-        return [_record(kind, row) for start in starts for row in chosen.slice(start, _MOST_ROWS).to_pylist()]
+        with progress(f"reading {path.stem}", total=chosen.num_rows) as task:
+            for start in range(0, chosen.num_rows, _MOST_ROWS):
+                part = chosen.slice(start, _MOST_ROWS)
+                records += [_record(kind, row) for row in part.to_pylist()]
+                task.advance(part.num_rows)
     except KeyError as error:
         raise DatasetError(f"{path}: has no {error}; another version wrote it: run its stage with --fresh") from None
     except (GeosslError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DatasetError(f"{path}: a row is damaged: {first_line(error)}; run its stage with --fresh") from None
+    return records
 
 
 def open_parquet(path: Path, columns: Iterable[str] | None = None) -> pa.Table:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import geopandas
@@ -18,7 +20,7 @@ from rasterio.windows import from_bounds
 
 from geossl_data import pipeline, tables
 from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
-from geossl_data.recipe import EvaluateOptions, FetchOptions, PretrainOptions, ShardOptions, read_recipe
+from geossl_data.recipe import EvaluateOptions, FetchOptions, PretrainOptions, SampleOptions, ShardOptions, read_recipe
 from geossl_data.records import Pair, Sample
 from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.reading.shards import open_shards
@@ -235,6 +237,38 @@ def test_two_processes_of_torchrun_train_together(dataset: Path, trained: Path) 
     assert (facts["device"], facts["batch size"]) == ("2 × cpu", 16)
     first = losses(dataset / "runs" / "default")[0]
     assert first == pytest.approx(losses(trained / "runs" / "whole")[0], rel=1e-3)
+
+
+def test_what_can_be_long_says_how_long(tmp_path: Path, planet: Path) -> None:
+    """Tasks of which the end is known get there, each step counted once."""
+    totals: dict[str, float | None] = {}
+    steps: defaultdict[str, float] = defaultdict(float)
+
+    class Task:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def advance(self, steps_done: float = 1, note: str | None = None) -> None:
+            steps[self.name] += steps_done
+
+    @contextmanager
+    def progress(description: str, total: float | None = None) -> Iterator[Task]:
+        assert description not in totals
+        totals[description] = total
+        yield Task(description)
+
+    folder = tmp_path / "data"
+    pipeline.fetch(folder, FetchOptions(catalog=str(planet), max_cloud=60), progress=progress)
+    options = SampleOptions(size=60, looks="seasons", block_km=1.0, count=40)
+    pipeline.sample(folder, options, progress=progress)
+    known = {name: total for name, total in totals.items() if total is not None}
+    assert known.keys() >= {
+        *("reading the catalog", "writing pairs", "reading pairs", "reading scenes"),
+        *("finding candidates", "choosing looks", "writing samples"),
+    }
+    assert {name: steps[name] for name in known} == known
+    assert known["reading pairs"] == known["writing pairs"] > 0
+    assert known["reading the catalog"] > known["reading scenes"] > 0
 
 
 def test_a_catalog_that_changed_is_fetched_again(tmp_path: Path, planet: Path) -> None:

@@ -176,11 +176,11 @@ def fetch(
                 remove_folder(journal)
             raise
         notes = {"fingerprint": fingerprint, "n_s2": len(s2), "n_s1": len(s1), "tie": options.tie}
-        store.write_scenes(folder / SCENES, found, metadata=notes)
+        store.write_scenes(folder / SCENES, found, metadata=notes, progress=progress)
         curve = matching.yield_curve(pairs, len(s2), max_gap)
         notes |= {"yield": [asdict(step) for step in curve]}
         notes |= {"yield_by_year": [asdict(year) for year in matching.yield_by_year(pairs, s2)]}
-        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes)
+        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes, progress=progress)
         write_text(folder / YIELD, _yield_csv(curve))
         write_skipped(folder, "fetch", found.skipped)
         remove_folder(journal)

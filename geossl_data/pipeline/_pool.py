@@ -62,11 +62,9 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
 
     fetched = recipe_of(folder).fetch or FetchOptions()
     places = places_of(folder, fetched)
-    sites = None if places is None else tables.read_table(places, Site)
-    pairs = tables.read_table(folder / PAIRS, Pair)
-    with progress("reading scenes") as task:
-        scenes = read_scenes(folder / SCENES)
-        task.advance()
+    sites = None if places is None else tables.read_table(places, Site, progress=progress)
+    pairs = tables.read_table(folder / PAIRS, Pair, progress=progress)
+    scenes = read_scenes(folder / SCENES, progress=progress)
     told: dict[str, Any] = {
         "cloud": {scene.id: scene.cloud_percent for scene in scenes if scene.sensor == "s2"},
         "tie": fetched.tie,
@@ -83,29 +81,28 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
         s2_ids = {s2_id for pair in pairs for s2_id in pair.s2_ids}
         scenes, unreadable = _with_grids(rasters, scenes, s2_ids, progress)
         strata = strata_for(folder, options, inside, rasters)
-        with progress("finding candidates") as task:
-            pool = make_pool(
-                scenes,
-                pairs,
-                choose=partial(choose_looks, options.looks, **told),
-                spare=partial(spare_looks, options.looks, **told),
-                rule=SplitRule(
-                    block_km=options.block_km,
-                    val=options.val,
-                    test=options.test,
-                    seed=options.seed if options.split_seed is None else options.split_seed,
-                    test_bbox=options.test_bbox,
-                ),
-                size=options.size,
-                strata=strata,
-                land_km2=_land_km2(inside, strata) if sites is None else None,
-                surface=options.surface,
-                buffer_km=options.buffer_km,
-                area=inside,
-                sites=sites,
-                snap=options.snap,
-            )
-            task.advance(note=f"{len(pool)} places")
+        pool = make_pool(
+            scenes,
+            pairs,
+            choose=partial(choose_looks, options.looks, **told),
+            spare=partial(spare_looks, options.looks, **told),
+            rule=SplitRule(
+                block_km=options.block_km,
+                val=options.val,
+                test=options.test,
+                seed=options.seed if options.split_seed is None else options.split_seed,
+                test_bbox=options.test_bbox,
+            ),
+            size=options.size,
+            strata=strata,
+            land_km2=_land_km2(inside, strata) if sites is None else None,
+            surface=options.surface,
+            buffer_km=options.buffer_km,
+            area=inside,
+            sites=sites,
+            snap=options.snap,
+            progress=progress,
+        )
     return Drawable(pool=pool, scenes=scenes, unreadable=unreadable)
 
 

@@ -88,7 +88,9 @@ def sample(
         if options.snap == "block":
             in_block = {candidate.place for candidate in pool.candidates if candidate.is_in_block}
             notes["n_across_blocks"] = sum(one.place not in in_block for one in drawn.samples)
-        tables.write_table(folder / SAMPLES, drawn.samples, Sample, geometry=_footprint, metadata=notes)
+        tables.write_table(
+            folder / SAMPLES, drawn.samples, Sample, geometry=_footprint, metadata=notes, progress=progress
+        )
         _write_rejected(folder / REJECTED, pool)
         write_skipped(folder, "sample", [*unmeasured, *drawn.skipped])
         with progress("drawing pictures") as task:

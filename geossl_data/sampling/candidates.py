@@ -26,6 +26,7 @@ from geossl_data.grid import (
     squares_lonlat,
     to_lonlat,
 )
+from geossl_data.progress import Progress, silent
 from geossl_data.records import Pair, Place, Scene, Site, Skipped
 from geossl_data.sampling.coverage import FOOTPRINT_TOLERANCE, TURNS, Coverage
 from geossl_data.sampling.mosaics import joined_pairs, overflights, seam_corners, seams, tile_sets, with_only
@@ -127,6 +128,7 @@ def survey(
     *,
     area: "BaseGeometry | None" = None,
     snap: Snap = "none",
+    progress: Progress = silent,
 ) -> Survey:
     """Every square of `size_px` 10 m pixels on the tiles of the pairs, those that a pair covers and the others.
 
@@ -143,22 +145,24 @@ def survey(
     bare_km2: list[float] = []
     if snap == "block":
         require_block(size_px)
-    for tile, of_tile in tiles.items():
-        squares = (
-            blocked_squares(tile, band_grids(of_tile, by_id), size_px * 10.0)
-            if snap == "block"
-            else plain_squares(tile, size_px * 10.0)
-        )
-        places = places_at(tile, squares.corners, size_px)
-        within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
-        chosen = [place for place, is_inside in zip(places, within, strict=True) if is_inside]
-        for place, found in zip(chosen, covering(chosen, of_tile, by_id), strict=True):
-            if found:
-                candidates.append(Candidate(place=place, pairs=found, is_in_block=squares.are_in_blocks))
-                km2.append(squares.km2)
-            else:
-                bare.append(place)
-                bare_km2.append(squares.km2)
+    with progress("finding candidates", total=len(tiles)) as task:
+        for tile, of_tile in tiles.items():
+            squares = (
+                blocked_squares(tile, band_grids(of_tile, by_id), size_px * 10.0)
+                if snap == "block"
+                else plain_squares(tile, size_px * 10.0)
+            )
+            places = places_at(tile, squares.corners, size_px)
+            within = inside(area, np.array([place.lon for place in places]), np.array([place.lat for place in places]))
+            chosen = [place for place, is_inside in zip(places, within, strict=True) if is_inside]
+            for place, found in zip(chosen, covering(chosen, of_tile, by_id), strict=True):
+                if found:
+                    candidates.append(Candidate(place=place, pairs=found, is_in_block=squares.are_in_blocks))
+                    km2.append(squares.km2)
+                else:
+                    bare.append(place)
+                    bare_km2.append(squares.km2)
+            task.advance(note=f"{len(candidates):,} places")
     across = _across_edges(tiles, by_id, size_px, area)
     candidates += across
     km2 += [(size_px / 100) ** 2] * len(across)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
+from geossl_data.progress import Progress, silent
 from geossl_data.records import Look, Pair, Scene, Site, Skipped
 from geossl_data.sampling.candidates import Candidate, survey
 from geossl_data.sampling.land import is_land
@@ -109,6 +110,7 @@ def make_pool(
     area: "BaseGeometry | None" = None,
     sites: Sequence[Site] | None = None,
     snap: Snap = "none",
+    progress: Progress = silent,
 ) -> Pool:
     """The places of `size` 10 m pixels that can be drawn among the pairs, with their looks and strata.
 
@@ -124,7 +126,7 @@ def make_pool(
     """
     layer = strata_of("regions") if strata is None else strata
     if sites is None:
-        found = survey(scenes, pairs, size, area=area, snap=snap)
+        found = survey(scenes, pairs, size, area=area, snap=snap, progress=progress)
         candidates, skipped = found.candidates, found.skipped
         bare_lon, bare_lat = found.bare_lon, found.bare_lat
         km2 = np.concatenate([found.km2, found.bare_km2])
@@ -134,12 +136,12 @@ def make_pool(
             hint = fits if found.largest_px else _first_reason(skipped)
             raise SamplingError(f"no pair covers a place of {size} px ({size / 100:g} km) fully{where}; {hint}")
     else:
-        candidates, skipped = _at_sites(sites, scenes, pairs, size, area, snap)
+        candidates, skipped = _at_sites(sites, scenes, pairs, size, area, snap, progress)
         bare_lon = bare_lat = np.zeros(0)
         km2 = np.full(len(sites), (size / 100) ** 2)
     lon, lat = _centres(candidates)
     names = _names(candidates, lon, lat, layer)
-    looks = _looks(candidates, choose)
+    looks = _looks(candidates, choose, progress)
     drawn_before = np.array([candidate.site is not None for candidate in candidates], dtype=bool)
     has_dates = np.array([bool(chosen) for chosen in looks], dtype=bool)
     reason = np.where(has_dates, "", "no-dates").astype("U8")
@@ -215,15 +217,17 @@ def same_pairs(pairs: Sequence[Pair]) -> bytes:
     return array("Q", map(id, pairs)).tobytes()
 
 
-def _looks(candidates: Sequence[Candidate], choose: ChooseLooks) -> list[tuple[Look, ...]]:
+def _looks(candidates: Sequence[Candidate], choose: ChooseLooks, progress: Progress) -> list[tuple[Look, ...]]:
     """The looks of each candidate; the same pairs, as neighbours on a tile have, are looked at once."""
     known: dict[bytes, tuple[Look, ...]] = {}
     looks = []
-    for candidate in candidates:
-        key = same_pairs(candidate.pairs)
-        if key not in known:
-            known[key] = choose(candidate.pairs)
-        looks.append(known[key])
+    with progress("choosing looks", total=len(candidates)) as task:
+        for candidate in candidates:
+            key = same_pairs(candidate.pairs)
+            if key not in known:
+                known[key] = choose(candidate.pairs)
+            looks.append(known[key])
+            task.advance()
     return looks
 
 
@@ -247,6 +251,7 @@ def _at_sites(
     size: int,
     area: "BaseGeometry | None",
     snap: Snap,
+    progress: Progress,
 ) -> tuple[list[Candidate], list[Skipped]]:
     """The sites as candidates, and those given up; SamplingError where the size differs or none has a pair."""
     other = next((site.size_px for site in sites if site.size_px != size), None)
@@ -254,7 +259,7 @@ def _at_sites(
         raise SamplingError(
             f"the places drawn beforehand are {other} px wide, {size} px asked for; give --size {other}"
         )
-    found, skipped = candidates_at(sites, scenes, pairs, area=area, snap=snap)
+    found, skipped = candidates_at(sites, scenes, pairs, area=area, snap=snap, progress=progress)
     if not found:
         raise SamplingError(f"none of {len(sites)} places drawn beforehand has a pair; {_first_reason(skipped)}")
     return found, skipped

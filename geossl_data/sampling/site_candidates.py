@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
 from geossl_data.grid import Grid, from_lonlat, square_lonlat, unit_vectors, utm_epsg
+from geossl_data.progress import Progress, silent
 from geossl_data.records import Pair, Place, Scene, Site, Skipped
 from geossl_data.sampling.candidates import (
     Candidate,
@@ -45,6 +46,7 @@ def candidates_at(
     *,
     area: "BaseGeometry | None" = None,
     snap: Snap = "none",
+    progress: Progress = silent,
 ) -> tuple[list[Candidate], list[Skipped]]:
     """The candidate place of every site that has one, sorted by the site's key, and what was given up.
 
@@ -69,16 +71,19 @@ def candidates_at(
     best: dict[int, tuple[tuple[bool, int, float], Candidate]] = {}
     n_tiles = [0] * len(ordered)
     on_tile: dict[int, TileGrid] = {}
-    for tile, numbers in _tiles_of_sites(ordered, list(tiles)):
-        places, offsets, numbers = _nearest_places(tile, ordered, numbers)
-        covered = covering(places, tiles[tile], by_id)
-        for number, place, offset, found in zip(numbers, places, offsets, covered, strict=True):
-            site = ordered[number]
-            n_tiles[number] += 1
-            rank = (tile.epsg != utm_epsg(site.lon, site.lat), -len(found), offset)
-            if found and (number not in best or rank < best[number][0]):
-                best[number] = (rank, Candidate(place=place, pairs=found, site=site))
-                on_tile[number] = tile
+    near = _tiles_of_sites(ordered, list(tiles))
+    with progress("finding candidates", total=len(near)) as task:
+        for tile, numbers in near:
+            places, offsets, numbers = _nearest_places(tile, ordered, numbers)
+            covered = covering(places, tiles[tile], by_id)
+            for number, place, offset, found in zip(numbers, places, offsets, covered, strict=True):
+                site = ordered[number]
+                n_tiles[number] += 1
+                rank = (tile.epsg != utm_epsg(site.lon, site.lat), -len(found), offset)
+                if found and (number not in best or rank < best[number][0]):
+                    best[number] = (rank, Candidate(place=place, pairs=found, site=site))
+                    on_tile[number] = tile
+            task.advance(note=f"{len(best):,} places")
     rest = np.array([number for number in range(len(ordered)) if number not in best], dtype=np.int64)
     for number, rank, candidate in _sites_across_edges(ordered, rest, tiles, by_id):
         if number not in best or rank < best[number][0]:

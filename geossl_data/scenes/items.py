@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from geossl_data.errors import CatalogError, DatasetError, first_line
 from geossl_data.files import atomic_path, scratch_path
+from geossl_data.progress import Progress, silent
 from geossl_data.tables import METADATA_KEY
 
 # It logs a schema with an argument that the message has no place for, which breaks whoever listens at DEBUG.
@@ -146,7 +147,13 @@ def items_of(table: pa.Table, name: str) -> list[Item]:
     return rows
 
 
-def write_items(path: Path, items: Sequence[Mapping[str, Any]], *, metadata: Mapping[str, Any] | None = None) -> None:
+def write_items(
+    path: Path,
+    items: Sequence[Mapping[str, Any]],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> None:
     """Write STAC items as one stac-geoparquet (GeoParquet 1.1) file, atomically; same items, same bytes.
 
     items: at least one; each with id, geometry and properties. A missing bbox is taken from the geometry.
@@ -167,7 +174,7 @@ def write_items(path: Path, items: Sequence[Mapping[str, Any]], *, metadata: Map
             table = _table_of(path, items).replace_schema_metadata(written)
             pq.write_table(table, temporary, compression="zstd")
         else:
-            _write_in_parts(path, temporary, items, written)
+            _write_in_parts(path, temporary, items, written, progress)
 
 
 def _table_of(path: Path, items: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -183,12 +190,16 @@ def _table_of(path: Path, items: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def _write_in_parts(
-    path: Path, into: Path, items: Sequence[Mapping[str, Any]], metadata: Mapping[bytes, bytes]
+    path: Path,
+    into: Path,
+    items: Sequence[Mapping[str, Any]],
+    metadata: Mapping[bytes, bytes],
+    progress: Progress,
 ) -> None:
     """Write items a row group at a time. Which columns there are is known after the last one only, so that the groups
     wait in a file of their own."""
     known, starts = pa.schema([]), []
-    with scratch_path(path) as waiting:
+    with scratch_path(path) as waiting, progress(f"writing {path.stem}", total=len(items)) as task:
         with waiting.open("wb") as file:
             for start in range(0, len(items), _MOST_ITEMS):
                 table = _table_of(path, items[start : start + _MOST_ITEMS]).replace_schema_metadata(None)
@@ -199,6 +210,7 @@ def _write_in_parts(
                 starts.append(file.tell())
                 with pa.ipc.new_stream(file, table.schema, options=_WAITING) as stream:
                     stream.write_table(table)
+                task.advance(table.num_rows / 2)
         schema = known.with_metadata(dict(metadata))
         with waiting.open("rb") as file, pq.ParquetWriter(into, schema, compression="zstd") as writer:
             for start in starts:
@@ -206,6 +218,7 @@ def _write_in_parts(
                 table = pa.ipc.open_stream(file).read_all()
                 whole = pa.concat_tables([known.empty_table(), table], promote_options="permissive")
                 writer.write_table(whole.replace_schema_metadata(schema.metadata))
+                task.advance(table.num_rows / 2)
 
 
 _WAITING = pa.ipc.IpcWriteOptions(compression="zstd")

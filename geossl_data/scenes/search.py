@@ -121,13 +121,11 @@ def search(
 
 def _from_snapshot(location: str, selector: Selector, progress: Progress) -> Iterator[Findings]:
     outside: Counter[str] = Counter()
-    with progress("reading the catalog") as task:
-        for items in read_snapshot(location, selector.provider, selector.query, outside):
-            found = selector.select(items)
-            counts, n_items = outside + Counter(found.outside), found.n_items + outside.total()
-            outside.clear()
-            yield replace(found, outside=counts, n_items=n_items)
-            task.advance(n_items, note="items")
+    for items in read_snapshot(location, selector.provider, selector.query, outside, progress=progress):
+        found = selector.select(items)
+        counts, n_items = outside + Counter(found.outside), found.n_items + outside.total()
+        outside.clear()
+        yield replace(found, outside=counts, n_items=n_items)
 
 
 def _from_api(plan: Plan, selector: Selector, journal_folder: Path | None, progress: Progress) -> list[Findings]:

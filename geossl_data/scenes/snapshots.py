@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from geossl_data.errors import CatalogError, first_line
 from geossl_data.grid import Bounds
+from geossl_data.progress import Progress, silent
 from geossl_data.scenes.area import query_boxes
 from geossl_data.scenes.hrefs import redact, split
 from geossl_data.scenes.http import Http, HttpError
@@ -48,7 +49,12 @@ def snapshot_base(catalog: str) -> str:
 
 
 def read_snapshot(
-    catalog: str, provider: Provider, query: Query, outside: Counter[str] | None = None
+    catalog: str,
+    provider: Provider,
+    query: Query,
+    outside: Counter[str] | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Iterator[list[Item]]:
     """The items that may match a query, a row group at a time; `select` decides about each.
 
@@ -58,17 +64,35 @@ def read_snapshot(
     Raises CatalogError in one line when there is none, or it is not stac-geoparquet.
     """
     boxes = None if query.area is None else _Boxes(query_boxes(query.area))
-    n_files = 0
-    with ExitStack() as stack:
+    n_files = n_kept = 0
+    with ExitStack() as stack, progress("reading the catalog", total=_n_rows(catalog)) as task:
         for name, file in _files(catalog, stack):
             n_files += 1
             try:
-                yield from _items(file, name, provider, query, boxes, Counter() if outside is None else outside)
+                groups = _items(file, name, provider, query, boxes, Counter() if outside is None else outside)
+                for items, n_rows in groups:
+                    n_kept += len(items)
+                    yield items
+                    task.advance(n_rows, note=f"{n_kept:,} that may match")
             # Beside Arrow's own: a column that comes twice, times that no year has.
             except (pa.ArrowException, OSError, HttpError, LookupError, ValueError, OverflowError) as error:
                 raise CatalogError(f"{name}: not a readable Parquet table: {first_line(error)}") from None
     if not n_files:
         raise CatalogError(f"{catalog}: holds no stac-geoparquet file; expected {' or '.join(PARQUET_ENDINGS)}")
+
+
+def _local_files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in PARQUET_ENDINGS)
+
+
+def _n_rows(catalog: str) -> int | None:
+    """Items in the files of a catalog; None where they are not local, or not all can be read."""
+    if "://" in catalog:
+        return None
+    try:
+        return sum(int(pq.read_metadata(path).num_rows) for path in _local_files(Path(catalog)))
+    except (pa.ArrowException, OSError):
+        return None
 
 
 def _files(catalog: str, stack: ExitStack) -> Iterator[tuple[str, Any]]:
@@ -77,8 +101,7 @@ def _files(catalog: str, stack: ExitStack) -> Iterator[tuple[str, Any]]:
         path = Path(catalog)
         if not path.exists():
             raise CatalogError(f"{catalog}: no such catalog file")
-        found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in PARQUET_ENDINGS)
-        for each in found:
+        for each in _local_files(path):
             yield str(each), stack.enter_context(each.open("rb"))
     elif catalog.startswith(("http://", "https://")):
         yield catalog, io.BufferedReader(stack.enter_context(_remote(catalog)), _BLOCK_NBYTES)
@@ -88,10 +111,13 @@ def _files(catalog: str, stack: ExitStack) -> Iterator[tuple[str, Any]]:
 
 def _items(
     file: BinaryIO, name: str, provider: Provider, query: Query, boxes: "_Boxes | None", outside: Counter[str]
-) -> Iterator[list[Item]]:
+) -> Iterator[tuple[list[Item], int]]:
+    """The items of each row group that may match, and how many rows were looked at for them."""
     parquet = pq.ParquetFile(file)
+    n_rows = 0
     known = [column for column in _LOOKED_AT if column in parquet.schema_arrow.names]
     for group in range(parquet.metadata.num_row_groups):
+        n_rows += parquet.metadata.row_group(group).num_rows
         if not _group_may_match(parquet.metadata.row_group(group), provider, query, boxes):
             continue
         keep = np.ones(parquet.metadata.row_group(group).num_rows, dtype=bool)
@@ -103,7 +129,8 @@ def _items(
                 outside["too cloudy"] += int(cloudy.sum())
                 keep &= ~cloudy
         table = parquet.read_row_group(group) if keep.any() else parquet.schema_arrow.empty_table()
-        yield items_of(table if keep.all() or not keep.any() else table.filter(pa.array(keep)), name)
+        yield items_of(table if keep.all() or not keep.any() else table.filter(pa.array(keep)), name), n_rows
+        n_rows = 0
 
 
 def _too_cloudy(table: pa.Table, provider: Provider, query: Query) -> NDArray[np.bool_]:

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from geossl_data.errors import CatalogError, DatasetError, SceneError
+from geossl_data.progress import Progress, silent
 from geossl_data.records import Scene
 from geossl_data.scenes.items import each_item, write_items
 from geossl_data.scenes.providers import ALIASES, PROVIDERS, Provider
@@ -13,7 +16,9 @@ from geossl_data.scenes.search import Found
 from geossl_data.tables import read_metadata
 
 
-def write_scenes(path: Path, found: Found, *, metadata: Mapping[str, Any] | None = None) -> None:
+def write_scenes(
+    path: Path, found: Found, *, metadata: Mapping[str, Any] | None = None, progress: Progress = silent
+) -> None:
     """Write the found scenes as stac-geoparquet, hrefs absolute and unsigned, with `metadata` beside the search's own.
 
     `read_scenes` gives the same scenes back.
@@ -29,7 +34,7 @@ def write_scenes(path: Path, found: Found, *, metadata: Mapping[str, Any] | None
         "aliases": {} if provider.aliases == ALIASES else dict(provider.aliases),
         "offset": provider.offset,
     }
-    write_items(path, found.items, metadata={**(metadata or {}), **notes})
+    write_items(path, found.items, metadata={**(metadata or {}), **notes}, progress=progress)
 
 
 def provider_of(path: Path) -> Provider:
@@ -54,7 +59,7 @@ def provider_of(path: Path) -> Provider:
         raise DatasetError(f"{path}: not a table of scenes; run `geossl fetch --fresh`") from None
 
 
-def read_scenes(path: Path) -> list[Scene]:
+def read_scenes(path: Path, *, progress: Progress = silent) -> list[Scene]:
     """The scenes that `write_scenes` wrote, in the same order.
 
     Raises DatasetError when the file is absent, damaged, or no such file.
@@ -65,6 +70,11 @@ def read_scenes(path: Path) -> list[Scene]:
     if not isinstance(base, str):
         raise DatasetError(f"{path}: not a table of scenes; run `geossl fetch --fresh`")
     try:
-        return [scene_from_item(item, provider, base) for item in each_item(path)]
+        with progress("reading scenes", total=pq.read_metadata(path).num_rows) as task:
+            scenes = []
+            for item in each_item(path):
+                scenes.append(scene_from_item(item, provider, base))
+                task.advance()
+            return scenes
     except (SceneError, CatalogError) as error:
         raise DatasetError(f"{path}: damaged ({error}); run `geossl fetch --fresh`") from error

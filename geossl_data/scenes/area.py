@@ -57,7 +57,7 @@ def _area_from_file(path: Path) -> "BaseGeometry":
         raise CatalogError(f"{path}: states no coordinate reference system; write one into the file")
     polygons = [shape for shape in shapes if shape is not None and shape.geom_type in ("Polygon", "MultiPolygon")]
     try:
-        area = shapely.union_all([shapely.make_valid(shapely.force_2d(shape)) for shape in polygons])
+        area = shapely.disjoint_subset_union_all([shapely.make_valid(shapely.force_2d(shape)) for shape in polygons])
     except shapely.errors.ShapelyError as error:
         raise CatalogError(f"{path}: its polygons cannot be merged: {first_line(error)}") from None
     if area.is_empty or not area.area > 0 or not max(abs(area.bounds[1]), abs(area.bounds[3])) <= 90:
@@ -86,7 +86,8 @@ def area_of_places(path: str | Path) -> "BaseGeometry":
         raise CatalogError(f"{path}: {len(lon)} places, {int(on_earth.sum())} of them on the Earth")
     half = size * 5.0 / _METRES_PER_DEGREE
     wide = half / np.cos(np.radians(lat))
-    return shapely.union_all(shapely.box(lon - wide, lat - half, lon + wide, lat + half))
+    # Most places touch none: seconds for a million of them, where a plain union takes many minutes.
+    return shapely.disjoint_subset_union_all(shapely.box(lon - wide, lat - half, lon + wide, lat + half))
 
 
 def query_boxes(area: "BaseGeometry") -> list[Bounds]:

@@ -41,7 +41,8 @@ def evaluate(
     """Judge exported encoders by labelled shards, all splits of them; writes scores.json and bootstrap.npz into `out`.
 
     encoders: files of one run, each sensor seen by one of them. tasks: names of `TASKS`; `all`: those that the labels
-    allow. The train split teaches, the test split (val where no place was kept for testing) judges.
+    allow. The train split teaches, the test split (val where no place was kept for testing) judges. A task with nothing
+    to judge, as change where nothing changed, is left out with a warning; alone it raises NothingToJudge.
     cache: folder in which what takes long is kept for other evaluations on the same shards.
     Raises TrainingError for a file that is no encoder, for sensors that no encoder sees, for a task that the labels do
     not allow, and where a place or block of ground is on both sides.
@@ -60,13 +61,15 @@ def evaluate(
         try:
             found = list(TASKS[name](bench))
         except NothingToJudge as error:
-            if ALL not in tasks:
+            if len(names) == 1:
                 raise
             _LOG.warning("%s is left out: %s", name, error)
             continue
         judged.append(name)
         # One seed for all: cells of a sweep draw the same places.
         rows += summed_up(name, found, seed=0)
+    if not judged:
+        raise NothingToJudge(f"nothing to judge by {', '.join(names)}")
     scores = Scores(
         scores=tuple(row for row, _ in rows),
         facts=_facts(bench, encoders, judged, [row for row, _ in rows]),

@@ -201,7 +201,7 @@ def test_all_asks_what_the_labels_allow(shards: Any, run: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "scores.json").read_text())["facts"]["tasks"] == scores.facts["tasks"]
 
 
-def test_all_passes_over_what_there_is_nothing_of_and_nothing_else(
+def test_what_there_is_nothing_of_is_passed_over_and_nothing_else(
     shards: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def nothing(bench: Bench) -> Any:
@@ -217,8 +217,12 @@ def test_all_passes_over_what_there_is_nothing_of_and_nothing_else(
     scores = evaluate(shards, exported(run), ["all"], QUICK, out=tmp_path)
     assert scores.facts["tasks"] == ["retrieval"]
     assert "change is left out: nothing changed" in caplog.text
+    assert evaluate(shards, exported(run), ["change", "retrieval"], QUICK, out=tmp_path).scores == scores.scores
     with pytest.raises(NothingToJudge, match="nothing changed"):
         evaluate(shards, exported(run), ["change"], QUICK, out=tmp_path)
+    monkeypatch.setitem(probes.TASKS, "retrieval", nothing)
+    with pytest.raises(NothingToJudge, match="nothing to judge by retrieval, change"):
+        evaluate(shards, exported(run), ["all"], QUICK, out=tmp_path)
     monkeypatch.setitem(probes.TASKS, "change", leaks)
     with pytest.raises(TrainingError, match="is in both"):
         evaluate(shards, exported(run), ["all"], QUICK, out=tmp_path)

@@ -102,7 +102,9 @@ def search(
         findings = list(_from_snapshot(location, selector, progress))
     else:
         findings = _from_api(plan_search(provider, query), selector, journal_folder, progress)
-    chosen, skipped = distinct(findings, query)
+    with progress("leaving out duplicates") as task:
+        chosen, skipped = distinct(findings, query)
+        task.advance(note=f"{len(chosen):,} scenes")
     n_items = sum(part.n_items for part in findings)
     outside = sum((Counter(part.outside) for part in findings), Counter())
     if not any(scene.sensor != "label" for scene, _ in chosen):

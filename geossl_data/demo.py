@@ -69,7 +69,7 @@ def run_demo(
         hints=(
             f"geossl verify {dataset} --deep",
             f"geossl config {dataset}",
-            f"geossl evaluate {dataset} --task segmentation,retrieval",
+            f"geossl evaluate {dataset} --task retrieval,cross-sensor",
             f"geossl pretrain {dataset} --run simclr --objective simclr --encoder {training.encoder}",
             FetchOptions.example,
         ),

@@ -22,6 +22,7 @@ from geossl_data import pipeline, tables
 from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
 from geossl_data.recipe import EvaluateOptions, FetchOptions, PretrainOptions, SampleOptions, ShardOptions, read_recipe
 from geossl_data.records import Pair, Sample
+from geossl_data.scenes.journal import JOURNAL_NAME
 from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.reading.shards import open_shards
 
@@ -269,6 +270,14 @@ def test_what_can_be_long_says_how_long(tmp_path: Path, planet: Path) -> None:
     assert {name: steps[name] for name in known} == known
     assert known["reading pairs"] == known["writing pairs"] > 0
     assert known["reading the catalog"] > known["reading scenes"] > 0
+
+
+def test_the_journal_of_a_search_that_was_killed_at_the_very_end_goes(dataset: Path) -> None:
+    journal = dataset / JOURNAL_NAME
+    journal.mkdir()
+    (journal / "answer.json.gz").write_bytes(b"")
+    assert not pipeline.fetch(dataset).fresh
+    assert not journal.exists()
 
 
 def test_a_catalog_that_changed_is_fetched_again(tmp_path: Path, planet: Path) -> None:

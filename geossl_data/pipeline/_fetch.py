@@ -10,7 +10,7 @@ import numpy as np
 
 from geossl_data import tables
 from geossl_data.errors import EmptyResultError
-from geossl_data.files import remove_folder, sha256, write_text
+from geossl_data.files import exclusive, remove_folder, sha256, write_text
 from geossl_data.pipeline._folder import (
     PAIRS,
     PLACES,
@@ -141,11 +141,13 @@ def fetch(
     from geossl_data.scenes.providers import provider_for
 
     options = _portable(folder, resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd()))
-    fingerprint = fingerprint_for(folder, options)
+    fingerprint, journal = fingerprint_for(folder, options), folder / JOURNAL_NAME
     if not fresh and fingerprint_of(folder / PAIRS) == fingerprint == fingerprint_of(folder / SCENES):
+        if journal.is_dir():  # of a process that was killed when all was written
+            with exclusive(folder):
+                remove_folder(journal)
         return _fetch_report(folder, fresh=False)
     area, max_gap = searched_area(folder, options), parse_duration(options.max_gap)
-    journal = folder / JOURNAL_NAME
     with limits.BUDGET.granting(max_requests), working_on(folder, options):
         if fresh:
             remove_folder(journal)

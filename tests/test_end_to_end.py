@@ -277,6 +277,10 @@ def test_the_journal_of_a_search_that_was_killed_at_the_very_end_goes(dataset: P
     journal.mkdir()
     (journal / "answer.json.gz").write_bytes(b"")
     assert not pipeline.fetch(dataset).fresh
+    assert journal.exists(), "what was begun since then is of another search"
+    before = (dataset / "pairs.parquet").stat().st_mtime - 1
+    os.utime(journal, (before, before))
+    assert not pipeline.fetch(dataset).fresh
     assert not journal.exists()
 
 

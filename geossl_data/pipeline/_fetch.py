@@ -143,7 +143,8 @@ def fetch(
     options = _portable(folder, resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd()))
     fingerprint, journal = fingerprint_for(folder, options), folder / JOURNAL_NAME
     if not fresh and fingerprint_of(folder / PAIRS) == fingerprint == fingerprint_of(folder / SCENES):
-        if journal.is_dir():  # of a process that was killed when all was written
+        # Of a process that was killed when all was written; a newer one is of another search, that may go on.
+        if journal.is_dir() and journal.stat().st_mtime <= (folder / PAIRS).stat().st_mtime:
             with exclusive(folder):
                 remove_folder(journal)
         return _fetch_report(folder, fresh=False)

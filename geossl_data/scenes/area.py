@@ -1,8 +1,8 @@
-"""The area of a search: from a box or a vector file, as boxes to ask for, and whether a footprint meets it."""
+"""The area of a search: from a box or a vector file, and as boxes to ask for."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,21 +130,3 @@ def _merged(parts: Sequence[Bounds], degrees: float) -> list[Bounds]:
 def _cost(boxes: Sequence[Bounds]) -> float:
     """What asking for boxes costs, in requests: each one, and the scenes over each and half a scene around it."""
     return sum(1.0 + (east - west + 1.0) * (north - south + 1.0) for west, south, east, north in boxes)
-
-
-def meets(footprint: "BaseGeometry", area: "BaseGeometry | None") -> bool:
-    """Does a footprint touch the area? Longitudes that differ by a whole turn are the same."""
-    if area is None:
-        return True
-    import shapely
-
-    shapely.prepare(area)
-    return any(bool(shapely.intersects(area, copy)) for copy in _turned(footprint))
-
-
-def _turned(shape: "BaseGeometry") -> "Iterator[BaseGeometry]":
-    """A shape and its copies a whole turn to the west and to the east."""
-    from shapely import affinity
-
-    for turn in (0.0, -360.0, 360.0):
-        yield affinity.translate(shape, xoff=turn) if turn else shape

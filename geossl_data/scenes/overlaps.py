@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from geossl_data.records import Scene
+from geossl_data.scenes.ground import Ground
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -36,12 +35,12 @@ def redundant_tiles(scenes: Sequence[Scene], area: "BaseGeometry | None") -> dic
     for scene in scenes:
         if scene.mgrs_tile is not None:
             tiles[scene.mgrs_tile].append(scene)
-    ground = _Ground(area)
+    ground = Ground(area)
     parts: dict[str, BaseGeometry] = {}
 
     def part_of(scene: Scene) -> "BaseGeometry":
         if scene.id not in parts:
-            parts[scene.id] = ground.seen_by(scene)
+            parts[scene.id] = ground.seen_by(scene.footprint)
         return parts[scene.id]
 
     fullest = {name: part_of(max(members, key=_extent)) for name, members in tiles.items()}
@@ -64,28 +63,6 @@ def redundant_tiles(scenes: Sequence[Scene], area: "BaseGeometry | None") -> dic
 
 def _extent(scene: Scene) -> tuple[float, str]:
     return scene.footprint.area, scene.id
-
-
-class _Ground:
-    """The area, of which only the polygons near a scene are looked at: around places there may be a million."""
-
-    def __init__(self, area: "BaseGeometry") -> None:
-        import shapely
-
-        self._polygons = shapely.get_parts(area)
-        self._tree = shapely.STRtree(self._polygons)
-
-    def seen_by(self, scene: Scene) -> "BaseGeometry":
-        """What a scene sees of the area, at the longitudes of the area."""
-        import shapely
-        from shapely import affinity
-
-        seen = []
-        for turn in (-360.0, 0.0, 360.0):
-            footprint = affinity.translate(scene.footprint, xoff=turn)
-            near = np.sort(self._tree.query(footprint))
-            seen.append(shapely.intersection(footprint, shapely.union_all(self._polygons[near])))
-        return shapely.union_all(seen)
 
 
 def _serves(others: Sequence[Scene], scenes: Sequence[Scene], part_of: "Callable[[Scene], BaseGeometry]") -> bool:

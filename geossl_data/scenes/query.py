@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from geossl_data.records import Product, Scene
-from geossl_data.scenes.area import meets
+from geossl_data.scenes.ground import Ground
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -20,7 +21,7 @@ def midnight(day: date | None, *, days: int = 0) -> datetime | None:
     return None if day is None else datetime.combine(day, time_of_day(), UTC) + timedelta(days=days)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Query:
     """What is asked for; None means no limit."""
 
@@ -50,6 +51,15 @@ class Query:
         """What is wanted of both sensors, and land-class maps beside them."""
         return (self.s2, self.s1, "class")
 
+    @cached_property
+    def ground(self) -> Ground | None:
+        """The area as scenes see it; made once."""
+        return None if self.area is None else Ground(self.area)
+
+    def meets(self, footprint: "BaseGeometry") -> bool:
+        """Does a footprint touch the area?"""
+        return self.ground is None or self.ground.meets(footprint)
+
     def period(self, product: Product) -> tuple[datetime | None, datetime | None]:
         """First moment, and the first one after the last, in which scenes of a product are wanted."""
         margin = self.margin if product == self.s1 else timedelta(0)
@@ -65,4 +75,4 @@ class Query:
                 return "after the last day"
             if scene.cloud_percent is not None and scene.cloud_percent > self.max_cloud:
                 return "too cloudy"
-        return None if meets(scene.footprint, self.area) else "outside the area"
+        return None if self.meets(scene.footprint) else "outside the area"

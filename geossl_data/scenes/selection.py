@@ -156,10 +156,8 @@ def skipped_row(name: str, reason: Reason, detail: str) -> Skipped:
 
 def _is_elsewhere(item: Mapping[str, Any], query: Query) -> bool:
     """Was an item that cannot be used not asked for anyway, as far as it can be understood?"""
-    from geossl_data.scenes.area import meets
-
     try:
-        if not meets(footprint_of("", item.get("geometry")), query.area):
+        if not query.meets(footprint_of("", item.get("geometry"))):
             return True
     except SceneError:
         return False

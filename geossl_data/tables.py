@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from geossl_data.errors import DatasetError, GeosslError, first_line
 from geossl_data.files import atomic_path, from_json
+from geossl_data.memory import gc_paused
 from geossl_data.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
+@gc_paused()
 def write_table(
     path: Path,
     records: Sequence[Record],
@@ -228,6 +230,7 @@ def _write(
         pq.write_table(table.replace_schema_metadata(notes), temporary, compression="zstd")
 
 
+@gc_paused()
 def read_table(
     path: Path, kind: type[Record], *, rows: Sequence[int] | None = None, progress: Progress = silent
 ) -> list[Record]:

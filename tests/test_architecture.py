@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"geossl_data": ROOT / "geossl_data", "geossl_cli": ROOT / "cli"}
 
-FOUNDATION = ("version", "errors", "progress", "files", "bands", "grid", "records", "tables", "recipe")
+FOUNDATION = ("version", "errors", "memory", "progress", "files", "bands", "grid", "records", "tables", "recipe")
 LAYERS: tuple[tuple[str, ...], ...] = (
     *((name,) for name in FOUNDATION),
     ("scenes",),

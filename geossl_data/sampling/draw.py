@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
+from geossl_data.memory import gc_paused
 from geossl_data.records import Look, Pair, Place, Sample, Scene, Site, Skipped
 from geossl_data.sampling.looks import Tie, choose_looks
 from geossl_data.sampling.pool import Pool, make_pool, pool_counts, same_pairs
@@ -91,6 +92,7 @@ def ground_of(
     return ground
 
 
+@gc_paused()
 def draw(
     pool: Pool,
     ground: Ground,

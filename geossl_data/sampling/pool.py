@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
+from geossl_data.memory import gc_paused
 from geossl_data.progress import Progress, silent
 from geossl_data.records import Look, Pair, Scene, Site, Skipped
 from geossl_data.sampling.candidates import Candidate, survey
@@ -95,6 +96,7 @@ class Pool:
         return int(np.count_nonzero(self.rejected.reason == reason))
 
 
+@gc_paused()
 def make_pool(
     scenes: Sequence[Scene],
     pairs: Sequence[Pair],

@@ -39,10 +39,18 @@ def same_grids(grids: tuple[tuple[str, Grid], ...]) -> Mapping[str, Grid]:
 
 def _epsg(holder: Mapping[str, Any]) -> int | None:
     code = holder.get("proj:code")
-    if isinstance(code, str) and (match := re.fullmatch(r"EPSG:(\d{4,6})", code)):
-        return int(match[1])
-    number = finite(holder.get("proj:epsg"))
+    stated = _number_of(code) if isinstance(code, str) else None
+    if stated is not None:
+        return stated
+    number = finite(holder["proj:epsg"]) if "proj:epsg" in holder else None
     return int(number) if number is not None and number == int(number) else None
+
+
+@lru_cache(maxsize=1024)
+def _number_of(code: str) -> int | None:
+    """The number of a code such as EPSG:32632."""
+    match = re.fullmatch(r"EPSG:(\d{4,6})", code)
+    return int(match[1]) if match else None
 
 
 def _grid_from(epsg: int, transform: Any, shape: Any) -> Grid | None:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from geossl_data.errors import CatalogError, DatasetError, first_line
 from geossl_data.files import atomic_path, scratch_path
+from geossl_data.memory import gc_paused
 from geossl_data.progress import Progress, silent
 from geossl_data.tables import METADATA_KEY
 
@@ -147,6 +148,7 @@ def items_of(table: pa.Table, name: str) -> list[Item]:
     return rows
 
 
+@gc_paused()
 def write_items(
     path: Path,
     items: Sequence[Mapping[str, Any]],

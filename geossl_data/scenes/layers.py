@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from geossl_data.errors import CatalogError, SceneError
 from geossl_data.scenes.area import query_boxes
-from geossl_data.scenes.ground import Ground
+from geossl_data.scenes.area_index import AreaIndex
 from geossl_data.scenes.hrefs import resolve_href
 from geossl_data.scenes.items import Item, parse_time
 from geossl_data.scenes.providers import Provider
@@ -49,8 +49,8 @@ def layer_files(
     items = _items(catalog, provider, collection, area)
     base = snapshot_base(provider.snapshot or catalog) if provider.url is None else f"{provider.url}/"
     found = [file for item in items if (file := _file(item, asset, base)) is not None]
-    ground = None if area is None else Ground(area)
-    meeting = [file for file in found if ground is None or ground.meets(file.footprint)]
+    index = None if area is None else AreaIndex(area)
+    meeting = [file for file in found if index is None or index.meets(file.footprint)]
     if not meeting:
         keys = sorted({str(key) for item in items for key in item.get("assets") or {}})
         what = f"none of {len(items)} items has an asset {asset!r}" if items else "no items in the area"

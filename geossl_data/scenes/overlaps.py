@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from geossl_data.records import Scene
-from geossl_data.scenes.ground import Ground
+from geossl_data.scenes.area_index import AreaIndex
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -35,12 +35,12 @@ def redundant_tiles(scenes: Sequence[Scene], area: "BaseGeometry | None") -> dic
     for scene in scenes:
         if scene.mgrs_tile is not None:
             tiles[scene.mgrs_tile].append(scene)
-    ground = Ground(area)
+    index = AreaIndex(area)
     parts: dict[str, BaseGeometry] = {}
 
     def part_of(scene: Scene) -> "BaseGeometry":
         if scene.id not in parts:
-            parts[scene.id] = ground.seen_by(scene.footprint)
+            parts[scene.id] = index.seen_by(scene.footprint)
         return parts[scene.id]
 
     fullest = {name: part_of(max(members, key=_extent)) for name, members in tiles.items()}

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from geossl_data.records import Product, Scene
-from geossl_data.scenes.ground import Ground
+from geossl_data.scenes.area_index import AreaIndex
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -52,13 +52,13 @@ class Query:
         return (self.s2, self.s1, "class")
 
     @cached_property
-    def ground(self) -> Ground | None:
+    def area_index(self) -> AreaIndex | None:
         """The area as scenes see it; made once."""
-        return None if self.area is None else Ground(self.area)
+        return None if self.area is None else AreaIndex(self.area)
 
     def meets(self, footprint: "BaseGeometry") -> bool:
         """Does a footprint touch the area?"""
-        return self.ground is None or self.ground.meets(footprint)
+        return self.area_index is None or self.area_index.meets(footprint)
 
     def period(self, product: Product) -> tuple[datetime | None, datetime | None]:
         """First moment, and the first one after the last, in which scenes of a product are wanted."""

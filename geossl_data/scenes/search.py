@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from geossl_data.errors import EmptyResultError
+from geossl_data.memory import gc_paused
 from geossl_data.progress import Progress, Task, silent
 from geossl_data.records import Scene, Skipped
 from geossl_data.scenes.items import Item
@@ -99,7 +100,8 @@ def search(
         consult=partial(consult, sign=sign),
     )
     if provider.url is None:
-        findings = list(_from_snapshot(location, selector, progress))
+        with gc_paused():
+            findings = list(_from_snapshot(location, selector, progress))
     else:
         findings = _from_api(plan_search(provider, query), selector, journal_folder, progress)
     with progress("leaving out duplicates") as task:

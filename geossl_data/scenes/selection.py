@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from geossl_data.errors import SceneError, fit_to_show
+from geossl_data.memory import gc_paused
 from geossl_data.records import Scene, Skipped
 from geossl_data.scenes.calibration import uncalibrated
 from geossl_data.scenes.footprint import footprint_of
@@ -119,6 +120,7 @@ class Selector:
         return links[0]["href"] if links else self.base
 
 
+@gc_paused()
 def distinct(findings: Iterable[Findings], query: Query) -> tuple[list[tuple[Scene, Mapping[str, Any]]], list[Skipped]]:
     """Each scene once, in order of time, then id; and why others were given up, in order of reason and id.
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from geossl_data.errors import CatalogError, DatasetError, SceneError
+from geossl_data.memory import gc_paused
 from geossl_data.progress import Progress, silent
 from geossl_data.records import Scene
 from geossl_data.scenes.items import each_item, write_items
@@ -59,6 +60,7 @@ def provider_of(path: Path) -> Provider:
         raise DatasetError(f"{path}: not a table of scenes; run `geossl fetch --fresh`") from None
 
 
+@gc_paused()
 def read_scenes(path: Path, *, progress: Progress = silent) -> list[Scene]:
     """The scenes that `write_scenes` wrote, in the same order.
 

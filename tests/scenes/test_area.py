@@ -11,7 +11,7 @@ from shapely.geometry import box
 
 from geossl_data.errors import CatalogError
 from geossl_data.scenes.area import area_of, area_of_places, query_boxes
-from geossl_data.scenes.ground import Ground
+from geossl_data.scenes.area_index import AreaIndex
 
 
 def test_boxes() -> None:
@@ -83,7 +83,7 @@ def test_the_ground_of_places(tmp_path: Path) -> None:
     # 2.64 km: 0.0237 degrees on the equator, and twice that in longitude at 60 degrees
     assert equator.bounds == pytest.approx((7.98813, -0.01187, 8.01187, 0.01187), abs=1e-5)
     assert north.bounds[2] - north.bounds[0] == pytest.approx(2 * 0.02374, abs=1e-4)
-    assert Ground(dateline).meets(box(-180, 9, -179.99, 11))
+    assert AreaIndex(dateline).meets(box(-180, 9, -179.99, 11))
     assert len(query_boxes(area)) == 4
 
 

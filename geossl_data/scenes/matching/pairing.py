@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from geossl_data.memory import gc_paused
 from geossl_data.records import Pair, Scene
 from geossl_data.scenes.matching import ground as on_ground
 from geossl_data.scenes.matching.acquisitions import (
@@ -34,6 +35,7 @@ _DECIMALS = 9
 """Shares of a footprint that agree to this many decimals are equal: the rest is rounding."""
 
 
+@gc_paused()
 def match(s2: Sequence[Scene], s1: Sequence[Scene], *, max_gap: timedelta, orbit: OrbitRule) -> list[Pair]:
     """Every Sentinel-1 pass that qualifies for each Sentinel-2 acquisition, ranked by |gap|, then by id.
 

@@ -13,7 +13,7 @@ _LARGE = 32
 _AT_A_TIME = 16
 
 
-class Ground:
+class AreaIndex:
     """An area in longitude and latitude; longitudes that differ by a whole turn are the same.
 
     Around places there may be a million polygons. A prepared geometry of so many looks at each of them whenever a scene

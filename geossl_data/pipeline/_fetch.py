@@ -106,7 +106,7 @@ def plan_fetch(folder: Path, options: FetchOptions | None = None) -> Report:
         asked = [question for question in plan.questions if question.collection == collection]
         days = max((question.end - question.start).total_seconds() / 86400 for question in asked)
         expected = sum(question.expected for question in asked)
-        rows.append((collection, str(len(asked)), f"{days:.0f}", f"{expected:.0f}"))
+        rows.append((collection, f"{len(asked):,}", f"{days:.0f}", f"{expected:,.0f}"))
     return Report(
         stage="fetch --dry-run",
         fresh=True,
@@ -115,7 +115,7 @@ def plan_fetch(folder: Path, options: FetchOptions | None = None) -> Report:
             "queries": len(plan.questions),
             "expected items": f"about {plan.expected_items:,}, from how often the satellites pass",
             "expected requests": f"about {plan.expected_requests:,}, {provider.page_size} items a page",
-            "expected time": f"at least {plan.expected_seconds:.0f} s, {provider.concurrency} requests at a time",
+            "expected time": f"at least {_time_text(plan.expected_seconds)}, {provider.concurrency} requests at a time",
         },
         table=(("collection", "queries", "longest window, days", "expected items"), *rows),
     )
@@ -234,6 +234,14 @@ def _fetch_report(folder: Path, *, fresh: bool) -> Report:
         table=(("gap up to", "pairs", "Sentinel-2 scenes with a partner"), *rows),
         hints=("geossl sample --strategy geography",),
     )
+
+
+def _time_text(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever a person counts in."""
+    for length, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _gap_text(hours: float) -> str:

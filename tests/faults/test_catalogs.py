@@ -570,6 +570,7 @@ def test_1_22_the_budget_of_requests_is_kept(catalog: Catalog, fetch: Fetch) -> 
 def test_1_22_a_dry_run_asks_nothing(catalog: Catalog, fetch: Fetch) -> None:
     outcome = fetch(*ASKED, "--dry-run")
     assert outcome.code == 0
+    assert "at least 2 s, " in outcome.out
     assert catalog.requests == []
     assert not outcome.folder.exists()
 

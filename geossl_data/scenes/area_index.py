@@ -46,8 +46,10 @@ class AreaIndex:
         seen = []
         for copy in _turned(footprint):
             near = np.sort(self._tree.query(copy))
-            seen.append(shapely.intersection(copy, shapely.union_all(self._polygons[near])))
-        return shapely.union_all(seen)
+            if len(near):
+                # Parts of one area do not overlap: nothing has to be united.
+                seen.append(shapely.intersection(copy, shapely.multipolygons(self._polygons[near])))
+        return seen[0] if len(seen) == 1 else shapely.union_all(seen)
 
 
 def _turned(shape: "BaseGeometry") -> "Iterator[BaseGeometry]":

@@ -46,14 +46,16 @@ def redundant_tiles(scenes: Sequence[Scene], area: "BaseGeometry | None") -> dic
     fullest = {name: part_of(max(members, key=_extent)) for name, members in tiles.items()}
     zone = f"{int((area.centroid.x + 180.0) // 6.0) % 60 + 1:02d}"
     order = sorted(tiles, key=lambda name: (-round(fullest[name].area, 6), -len(tiles[name]), name[:2] != zone, name))
-    seen = shapely.STRtree([fullest[name].buffer(_TOLERANCE_DEGREES) for name in order])
+    # What is not inside another's box is not inside what it sees, which takes longer to tell.
+    boxes = [shapely.envelope(fullest[name]).buffer(_TOLERANCE_DEGREES, join_style="mitre") for name in order]
+    seen = shapely.STRtree(boxes)
     left_out: dict[str, str] = {}
     kept: set[str] = set()
     for name in order:
-        around = (order[index] for index in sorted(seen.query(fullest[name], predicate="covered_by").tolist()))
-        better = next(
-            (other for other in around if other in kept and _serves(tiles[other], tiles[name], part_of)), None
-        )
+        near = seen.query(shapely.envelope(fullest[name]), predicate="covered_by")
+        around = (other for other in (order[position] for position in sorted(near.tolist())) if other in kept)
+        inside = (other for other in around if _is_inside(fullest[name], fullest[other]))
+        better = next((other for other in inside if _serves(tiles[other], tiles[name], part_of)), None)
         if better is None:
             kept.add(name)
         else:
@@ -70,6 +72,11 @@ def _serves(others: Sequence[Scene], scenes: Sequence[Scene], part_of: "Callable
     for scene in scenes:
         near = [other for other in others if abs(other.acquired - scene.acquired) <= _SAME_PASS]
         part = part_of(scene)
-        if not any(part_of(other).buffer(_TOLERANCE_DEGREES).covers(part) for other in near):
+        if not any(_is_inside(part, part_of(other)) for other in near):
             return False
     return True
+
+
+def _is_inside(part: "BaseGeometry", whole: "BaseGeometry") -> bool:
+    """Does ground lie inside other ground, as far as the digits of footprints tell?"""
+    return bool(whole.buffer(_TOLERANCE_DEGREES).covers(part))

@@ -1,5 +1,6 @@
 """The offset of Sentinel-2's digital numbers: what follows from the processing baseline and from a catalog's flag."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -84,8 +85,8 @@ def _native_offset(baseline: str) -> int:
     return S2_BOA_OFFSET if baseline >= _FIRST_BASELINE_WITH_OFFSET else 0
 
 
-def _raster_offsets(asset: Mapping[str, Any]) -> list[int]:
-    """Offsets of a reflectance asset in digital numbers, from `raster:bands` or `bands`."""
+def _raster_offsets(asset: Mapping[str, Any]) -> list[float]:
+    """Offsets of a reflectance asset in digital numbers, whole or infinite, from `raster:bands` or `bands`."""
     found = []
     for key, prefix in BAND_LISTS:
         bands = asset.get(key)
@@ -93,5 +94,6 @@ def _raster_offsets(asset: Mapping[str, Any]) -> list[int]:
             offset = finite(band.get(f"{prefix}offset")) if isinstance(band, Mapping) else None
             scale = finite(band.get(f"{prefix}scale")) if isinstance(band, Mapping) else None
             if offset is not None and scale is not None and scale > 0:
-                found.append(round(offset / scale))
+                numbers = offset / scale
+                found.append(round(numbers) if math.isfinite(numbers) else numbers)
     return found

@@ -63,6 +63,7 @@ def with_offset(item: Item, offset: float | None) -> Item:
         ("05.10", None, -0.1, -1000),
         ("05.10", None, 0, "contradiction"),
         ("05.10", None, -0.7, "contradiction"),
+        ("05.10", None, 1e308, "contradiction"),  # beyond all numbers once it is divided by the scale
         ("03.01", True, 0, "contradiction"),
         ("03.01", False, 0, 0),
         ("03.01", None, -0.1, "contradiction"),

@@ -8,7 +8,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"geossl_data": ROOT / "geossl_data", "geossl_cli": ROOT / "cli"}
 
-FOUNDATION = ("version", "errors", "memory", "progress", "files", "bands", "grid", "records", "tables", "recipe")
+FOUNDATION = (
+    "version",
+    "errors",
+    "memory",
+    "progress",
+    "files",
+    "bands",
+    "grid",
+    "records",
+    "tables",
+    "vector_files",
+    "recipe",
+)
 LAYERS: tuple[tuple[str, ...], ...] = (
     *((name,) for name in FOUNDATION),
     ("scenes",),
@@ -56,7 +68,7 @@ DOORS = {
         ),
     ),
     "safetensors": ("geossl_data.pretrain",),
-    "geopandas": ("geossl_data.scenes", "geossl_data.sampling.layers.vectors"),
+    "geopandas": ("geossl_data.vector_files",),
     "matplotlib": ("geossl_data.evaluation.pictures",),
     "rich": ("geossl_cli.progress",),
     "typer": ("geossl_cli",),

@@ -11,6 +11,7 @@ import numpy as np
 from geossl_data.errors import CatalogError, DatasetError, first_line
 from geossl_data.grid import Bounds
 from geossl_data.tables import open_parquet
+from geossl_data.vector_files import read_vector_file
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -41,20 +42,11 @@ def area_of(bbox: Sequence[float] | None, area_file: str | Path | None) -> "Base
 
 
 def _area_from_file(path: Path) -> "BaseGeometry":
-    import geopandas
     import shapely
 
     if not path.is_file():
         raise CatalogError(f"{path}: no such area file")
-    try:
-        is_parquet = path.suffix in (".parquet", ".geoparquet")
-        frame = geopandas.read_parquet(path) if is_parquet else geopandas.read_file(path)
-        has_crs = frame.crs is not None
-        shapes = frame.to_crs(4326).geometry if has_crs else frame.geometry
-    except Exception as error:  # whatever the many drivers below geopandas raise
-        raise CatalogError(f"{path}: not a readable vector file: {first_line(error)[:200]}") from error
-    if not has_crs:
-        raise CatalogError(f"{path}: states no coordinate reference system; write one into the file")
+    shapes = read_vector_file(path, CatalogError).geometry
     polygons = [shape for shape in shapes if shape is not None and shape.geom_type in ("Polygon", "MultiPolygon")]
     try:
         area = shapely.disjoint_subset_union_all([shapely.make_valid(shapely.force_2d(shape)) for shape in polygons])

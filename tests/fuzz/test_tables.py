@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from geossl_data.errors import DatasetError
 from geossl_data.pipeline._drawing import read_quota
 from geossl_data.records import Pair, Sample, Skipped
 from geossl_data.sampling.layers.numbers import values_of
+from geossl_data.sampling.layers.vectors import names_from_file
 from geossl_data.sampling.positions import read_columns
 from geossl_data.scenes.area import area_of, area_of_places
 from geossl_data.shards.writing.own.table import read_rows
@@ -181,8 +183,6 @@ def test_an_area_from_a_file(folder: Path, content: bytes) -> None:
 @fuzzed(5)
 @given(st.one_of(twisted(GEOJSON).map(json_bytes), spoilt(json_bytes(GEOJSON))))
 def test_a_layer_from_a_file(folder: Path, content: bytes) -> None:
-    from geossl_data.sampling.layers.vectors import names_from_file
-
     (folder / "layer.geojson").write_bytes(content)
     at = told(lambda: names_from_file(folder / "layer.geojson", "name"))
     if at is not None:
@@ -190,3 +190,28 @@ def test_a_layer_from_a_file(folder: Path, content: bytes) -> None:
     weights = told(lambda: values_of(f"{folder / 'layer.geojson'}:weight", reach_km=50.0))
     if weights is not None:
         assert weights(np.array([8.5, 100.0]), np.array([47.5, 10.0])).shape == (2,)
+
+
+@pytest.fixture(scope="module")
+def vector_files(folder: Path) -> dict[str, bytes]:
+    """Ending → the features as a file of that kind."""
+    frame = geopandas.GeoDataFrame.from_features(GEOJSON, crs=4326)
+    written = {}
+    for ending in ("gpkg", "fgb", "parquet", "shp.zip"):
+        path = folder / f"whole.{ending}"
+        frame.to_parquet(path) if ending == "parquet" else frame.to_file(path)
+        written[ending] = path.read_bytes()
+    return written
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", ["gpkg", "fgb", "parquet", "shp.zip"])
+@fuzzed(5)
+@given(data=st.data())
+def test_a_damaged_vector_file(folder: Path, vector_files: dict[str, bytes], ending: str, data: st.DataObject) -> None:
+    path = folder / f"spoilt.{ending}"
+    path.write_bytes(data.draw(spoilt(vector_files[ending])))
+    area = told(lambda: area_of(None, path))
+    assert area is None or (area.area > 0 and max(map(abs, area.bounds[1::2])) <= 90)
+    at = told(lambda: names_from_file(path, "name"))
+    assert at is None or at(np.array([8.5, 100.0]), np.array([47.5, 10.0])).shape == (2,)

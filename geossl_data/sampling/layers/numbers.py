@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geossl_data.errors import SamplingError, first_line
 from geossl_data.grid import unit_vectors
 from geossl_data.sampling.layers.polygons import Polygons
-from geossl_data.sampling.layers.vectors import PARQUET, polygons_of, read_layer, require_field
+from geossl_data.sampling.layers.vectors import polygons_of, read_layer, require_field
 from geossl_data.sampling.positions import (
     LATITUDE_NAMES,
     LONGITUDE_NAMES,
@@ -22,6 +22,7 @@ from geossl_data.sampling.positions import (
     require_lonlat,
 )
 from geossl_data.sampling.spread import chord, neighbours
+from geossl_data.vector_files import PARQUET
 
 REACH_KM = 1.32
 """Half the side of a place of 264 pixels."""

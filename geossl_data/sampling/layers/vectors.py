@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from geossl_data.errors import SamplingError
 from geossl_data.sampling.layers.polygons import Polygons, on_earth
+from geossl_data.vector_files import read_vector_file
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
-PARQUET = (".parquet", ".geoparquet", ".pq")
 _FARTHEST_DEGREES = 720.0
 """Longitudes beyond this are none."""
 _LISTED = 12
@@ -52,22 +52,11 @@ def read_layer(path: Path, field: str) -> "GeoDataFrame":
 
     Raises SamplingError in one line where the file cannot be read, states no CRS or has no such field.
     """
-    import geopandas
-
     if not path.is_file():
         raise SamplingError(
             f"{path}: no such file; a layer of one's own is FILE:FIELD, as in ecoregions.gpkg:BIOME_NAME"
         )
-    is_parquet = path.suffix.lower() in PARQUET
-    try:
-        frame = geopandas.read_parquet(path) if is_parquet else geopandas.read_file(path)
-        has_crs = isinstance(frame, geopandas.GeoDataFrame) and frame.crs is not None
-        placed = frame.to_crs(4326) if has_crs else frame
-    except Exception as error:  # whatever the many drivers below geopandas raise
-        text = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise SamplingError(f"{path}: not a readable vector file: {text}") from None
-    if not has_crs:
-        raise SamplingError(f"{path}: states no coordinate reference system; write one into the file")
+    placed = read_vector_file(path, SamplingError)
     require_field(path, field, (name for name in placed.columns if name != placed.geometry.name))
     return placed
 

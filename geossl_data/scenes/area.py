@@ -49,7 +49,9 @@ def _area_from_file(path: Path) -> "BaseGeometry":
     shapes = read_vector_file(path, CatalogError).geometry
     polygons = [shape for shape in shapes if shape is not None and shape.geom_type in ("Polygon", "MultiPolygon")]
     try:
-        area = shapely.disjoint_subset_union_all([shapely.make_valid(shapely.force_2d(shape)) for shape in polygons])
+        # Of a polygon with a spike or a collapsed hole, lines are left over as well; and a mend may nest polygons.
+        mended = shapely.get_parts(shapely.get_parts(shapely.make_valid(shapely.force_2d(polygons))))
+        area = shapely.disjoint_subset_union_all(mended[shapely.get_dimensions(mended) == 2])
     except shapely.errors.ShapelyError as error:
         raise CatalogError(f"{path}: its polygons cannot be merged: {first_line(error)}") from None
     if area.is_empty or not area.area > 0 or not max(abs(area.bounds[1]), abs(area.bounds[3])) <= 90:

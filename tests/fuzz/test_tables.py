@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from fuzz.mutations import changed, fuzzed, json_bytes, spoilt, told, twisted
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from geossl_data.sampling.layers.numbers import values_of
 from geossl_data.sampling.layers.vectors import names_from_file
 from geossl_data.sampling.positions import read_columns
 from geossl_data.scenes.area import area_of, area_of_places
+from geossl_data.scenes.area_index import AreaIndex
 from geossl_data.shards.writing.own.table import read_rows
 from geossl_data.tables import METADATA_KEY, open_parquet, read_metadata, read_table, write_table
 
@@ -170,13 +172,22 @@ GEOJSON = {
 }
 
 
+def searched_in(path: Path) -> None:
+    """An area is ground on the Earth that scenes can show, or told of in one line."""
+    area = told(lambda: area_of(None, path))
+    if area is not None:
+        assert area.area > 0
+        assert max(map(abs, area.bounds[1::2])) <= 90
+        whole = shapely.box(-180, -90, 180, 90)
+        assert AreaIndex(area).meets(whole) == (AreaIndex(area).seen_by(whole).area > 0)
+
+
 @pytest.mark.filterwarnings("ignore")  # of the libraries, about what they are given
 @fuzzed(5)
 @given(st.one_of(twisted(GEOJSON).map(json_bytes), spoilt(json_bytes(GEOJSON))))
 def test_an_area_from_a_file(folder: Path, content: bytes) -> None:
     (folder / "area.geojson").write_bytes(content)
-    area = told(lambda: area_of(None, folder / "area.geojson"))
-    assert area is None or (area.area > 0 and max(map(abs, area.bounds[1::2])) <= 90)
+    searched_in(folder / "area.geojson")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -211,7 +222,6 @@ def vector_files(folder: Path) -> dict[str, bytes]:
 def test_a_damaged_vector_file(folder: Path, vector_files: dict[str, bytes], ending: str, data: st.DataObject) -> None:
     path = folder / f"spoilt.{ending}"
     path.write_bytes(data.draw(spoilt(vector_files[ending])))
-    area = told(lambda: area_of(None, path))
-    assert area is None or (area.area > 0 and max(map(abs, area.bounds[1::2])) <= 90)
+    searched_in(path)
     at = told(lambda: names_from_file(path, "name"))
     assert at is None or at(np.array([8.5, 100.0]), np.array([47.5, 10.0])).shape == (2,)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import geopandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapely.geometry import box
+from shapely.geometry import MultiPolygon, Polygon, box
 
 from geossl_data.errors import CatalogError
 from geossl_data.scenes.area import area_of, area_of_places, query_boxes
@@ -42,8 +43,6 @@ def test_query_boxes_cover_the_area(corners: list[tuple[float, float]]) -> None:
 
 
 def test_an_area_file_in_another_crs(tmp_path: Path) -> None:
-    import geopandas
-
     path = tmp_path / "area.gpkg"
     geopandas.GeoDataFrame(geometry=[box(500_000, 5_300_000, 510_000, 5_310_000)], crs=32632).to_file(path)
     west, south, east, north = area_of(None, path).bounds
@@ -56,6 +55,18 @@ def test_an_area_file_of_points(tmp_path: Path) -> None:
     path.write_text('{"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [8, 47]}}')
     with pytest.raises(CatalogError, match="holds no polygon"):
         area_of(None, path)
+
+
+def test_an_area_file_with_a_spike(tmp_path: Path) -> None:
+    """The line that a mend leaves is no ground, and a scene that shows it shows nothing of it."""
+    spiked = Polygon([(0, 0), (1, 0), (1, 0.5), (2, 0.5), (1, 0.5), (1, 1), (0, 1)])
+    geopandas.GeoDataFrame(geometry=[spiked, box(10, 0, 11, 1)], crs=4326).to_file(tmp_path / "area.gpkg")
+    area = area_of(None, tmp_path / "area.gpkg")
+    assert area is not None
+    assert area.equals(MultiPolygon([box(0, 0, 1, 1), box(10, 0, 11, 1)]))
+    index = AreaIndex(area)
+    assert not index.meets(box(1.2, 0, 3, 1))
+    assert index.seen_by(box(0.5, 0, 3, 1)).equals(box(0.5, 0, 1, 1))
 
 
 def test_an_area_file_that_is_none(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def own_files() -> dict[str, bytes]:
     from rasterio.io import MemoryFile
 
     files = {"tif": FILES["deflate"]}
-    for driver, ending in (("PNG", "png"), ("JPEG", "jpg")):
+    for driver, ending in (("PNG", "png"), ("JPEG", "jpg"), ("JP2OpenJPEG", "jp2")):
         with MemoryFile() as file:
             with file.open(driver=driver, width=40, height=36, count=3, dtype="uint8") as dataset:
                 dataset.write(np.stack([PIXELS.astype(np.uint8)] * 3))
@@ -118,7 +118,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 
 @pytest.mark.filterwarnings("ignore")  # of GDAL, about what it is given
-@pytest.mark.parametrize("ending", ["tif", "png", "jpg"])
+@pytest.mark.parametrize("ending", ["tif", "png", "jpg", "jp2"])
 @fuzzed(5)
 @given(data=st.data())
 def test_a_damaged_picture_of_ones_own(

@@ -20,6 +20,8 @@ from geossl_data.report.words import escaped, paragraphs
 from geossl_data.version import VERSION
 
 REPORT_NAME = "report.html"
+_LONG_FACT = 80
+"""Characters; a longer value gets a row of its own."""
 
 
 class Part(Protocol):
@@ -95,10 +97,13 @@ def page(sections: Sequence[Section], *, title: str, note: str = "") -> str:
 
 def facts_list(facts: Mapping[str, object]) -> str:
     """Facts as a list of names and values; empty without any."""
-    rows = "".join(
-        f"<div><dt>{escaped(name)}</dt><dd>{escaped(shown(value))}</dd></div>" for name, value in facts.items()
-    )
+    rows = "".join(_fact(name, shown(value)) for name, value in facts.items())
     return f"<dl>{rows}</dl>" if rows else ""
+
+
+def _fact(name: str, value: str) -> str:
+    wide = ' class="wide"' if len(value) > _LONG_FACT else ""
+    return f"<div{wide}><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>"
 
 
 def _section(section: Section, number: int) -> str:

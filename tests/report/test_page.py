@@ -137,6 +137,12 @@ def test_facts_and_words_are_all_there() -> None:
     assert not found.all("nav")
 
 
+def test_a_long_fact_has_a_row_of_its_own() -> None:
+    text = page([Section(title="a", facts={"short": "50 %", "long": "grassland 23 %, " * 8})], title="t")
+    assert "<div><dt>short</dt>" in text
+    assert '<div class="wide"><dt>long</dt>' in text
+
+
 def test_paragraphs_are_parted_by_empty_lines() -> None:
     found = Elements(page([Section(title="a", text="one\nline\n\n\ntwo\n\n")], title="t"))
     assert found.texts("p") == ["one\nline", "two"]

@@ -123,7 +123,7 @@ def _looks_a_place(contents: Contents) -> Sequence[Bars]:
 def _read(recorded: Recorded, contents: Contents) -> str:
     """How much of the dataset the charts of scenes are about."""
     parts = []
-    if contents.is_written and 0 < recorded.n_samples < len(contents):
+    if 0 < recorded.n_samples < len(contents):
         parts.append(
             f"Platforms, orbits and baselines are those of {recorded.n_samples:,} of {len(contents):,} places, drawn "
             "by seed."

@@ -109,24 +109,27 @@ def recorded_in(shards: "Shards", contents: Contents, *, seed: int = 0, progress
     return Recorded(looks=found, n_samples=len(chosen), n_unread=n_unread)
 
 
-def recorded_of(folder: Path, contents: Contents) -> Recorded:
-    """What the tables of pairs and scenes say of all looks that were drawn; nothing where they are not there."""
+def recorded_of(folder: Path, contents: Contents, *, seed: int = 0) -> Recorded:
+    """What tables of pairs and scenes say of a seeded choice of at most MOST_SAMPLES samples; nothing without them."""
     if not (folder / PAIRS).is_file() or not len(contents.place):
         return Recorded(looks=(), n_samples=0)
+    chosen = subset(len(contents), MOST_SAMPLES, seed)
+    looks = np.flatnonzero(np.isin(contents.place, chosen))
+    s1_ids, s2_ids = contents.s1_id.take(pa.array(looks)), contents.s2_id.take(pa.array(looks))
     pairs = some_columns(folder / PAIRS, ["s1_id", "s2_id", *_OF_S1.values(), *_OF_S2.values()])
     scenes = some_columns(folder / SCENES, ["id", _BASELINE]) if (folder / SCENES).is_file() else None
-    s1 = _looked_up(contents.s1_id, pairs, "s1_id", _OF_S1)
-    s2 = _looked_up(contents.s2_id, pairs, "s2_id", _OF_S2)
-    s2 |= {} if scenes is None else _looked_up(contents.s2_id, scenes, "id", {"baseline": _BASELINE})
-    looks = [
+    s1 = _looked_up(s1_ids, pairs, "s1_id", _OF_S1)
+    s2 = _looked_up(s2_ids, pairs, "s2_id", _OF_S2)
+    s2 |= {} if scenes is None else _looked_up(s2_ids, scenes, "id", {"baseline": _BASELINE})
+    facts = [
         LookFacts(
-            look=number,
-            s1=SceneFacts(**{name: values[number] for name, values in s1.items()}),
-            s2=SceneFacts(**{name: values[number] for name, values in s2.items()}),
+            look=look,
+            s1=SceneFacts(**{name: values[row] for name, values in s1.items()}),
+            s2=SceneFacts(**{name: values[row] for name, values in s2.items()}),
         )
-        for number in subset(len(contents.place), 4 * MOST_SAMPLES, 0).tolist()
+        for row, look in enumerate(looks.tolist())
     ]
-    return Recorded(looks=looks, n_samples=len(contents))
+    return Recorded(looks=facts, n_samples=len(chosen))
 
 
 _OF_S1 = {"platform": "s1_platform", "direction": "s1_orbit_state", "relative_orbit": "s1_relative_orbit"}

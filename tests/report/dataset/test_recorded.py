@@ -12,6 +12,7 @@ from geossl_data.errors import ShardError
 from geossl_data.records import Pair
 from geossl_data.report.dataset import recorded
 from geossl_data.report.dataset.contents import Contents, contents_of
+from geossl_data.report.dataset.distributions import distribution_sections
 from geossl_data.report.dataset.recorded import SceneFacts, look_facts, looks_of, recorded_in, recorded_of, subset
 from geossl_data.shards.reading.shards import Shards
 
@@ -91,7 +92,7 @@ def test_before_there_are_shards_the_tables_tell(built: Path, shards: Shards, co
     assert drawn is not None
     pairs = {(pair.s2_id, pair.s1_id): pair for pair in tables.read_table(built / "pairs.parquet", Pair)}
     found = recorded_of(built, drawn)
-    assert len(found.looks) == len(drawn.place)
+    assert (len(found.looks), found.n_samples) == (len(drawn.place), len(drawn))
     for one in found.looks:
         pair = pairs[drawn.s2_id[one.look].as_py(), drawn.s1_id[one.look].as_py()]
         assert (one.s1.platform, one.s2.platform) == (pair.s1_platform, pair.s2_platform)
@@ -100,6 +101,19 @@ def test_before_there_are_shards_the_tables_tell(built: Path, shards: Shards, co
         assert one.s2.baseline
     by_look = {one.look: one.s2.baseline for one in recorded_in(shards, contents).looks}
     assert {one.s2.baseline for one in found.looks} >= set(by_look.values())
+
+
+def test_of_many_samples_the_tables_tell_of_a_share(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = contents_of(built, shards=False)
+    assert drawn is not None
+    whole = {one.look: one for one in recorded_of(built, drawn).looks}
+    monkeypatch.setattr(recorded, "MOST_SAMPLES", 5)
+    found = recorded_of(built, drawn)
+    assert found.n_samples == 5
+    assert len({int(drawn.place[one.look]) for one in found.looks}) == 5
+    assert all(one == whole[one.look] for one in found.looks)
+    (section, *_) = distribution_sections(drawn, found)
+    assert f"those of 5 of {len(drawn)} places, drawn by seed" in section.text
 
 
 def test_without_tables_nothing_is_known(tmp_path: Path, make: Callable[..., Contents]) -> None:

@@ -81,11 +81,12 @@ def _scenes(recorded: Recorded) -> list[Bars]:
     """Looks by platform, direction of flight and processing baseline, as far as they are recorded."""
     looks = recorded.looks
     directions = {
-        "Sentinel-2": Counter(one.s2.direction for one in looks),
-        "Sentinel-1": Counter(one.s1.direction for one in looks),
+        "Sentinel-2": Counter(one.s2.direction for one in looks if one.s2.direction),
+        "Sentinel-1": Counter(one.s1.direction for one in looks if one.s1.direction),
     }
     flown = {
-        name: {sensor: counts[name] for sensor, counts in directions.items()} for name in ("ascending", "descending")
+        name: {sensor: counts[name] for sensor, counts in directions.items() if counts}
+        for name in ("ascending", "descending")
     }
     return [
         *bars(

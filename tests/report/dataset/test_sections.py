@@ -138,6 +138,12 @@ def test_looks_of_which_nothing_is_known_have_no_charts(make: Make) -> None:
     assert distribution_sections(contents, NOTHING) == []
 
 
+def test_a_sensor_whose_direction_is_not_known_has_no_bars(make: Make) -> None:
+    looks = [LookFacts(look=0, s1=SceneFacts(direction="ascending"))]
+    bars = charts(distribution_sections(make(), Recorded(looks=looks, n_samples=1)), Bars)
+    assert bars["Direction of flight"].values == {"ascending": {"Sentinel-1": 1}, "descending": {"Sentinel-1": 0}}
+
+
 def test_how_much_was_read_is_said(make: Make) -> None:
     (section, *_) = distribution_sections(make(), Recorded(looks=(), n_samples=2, n_unread=1))
     assert "2 of 3 places" in section.text

@@ -22,7 +22,7 @@ from geossl_data import pipeline, tables
 from geossl_data.bands import MEMBERS, S1_BANDS, S2_MEMBERS
 from geossl_data.recipe import EvaluateOptions, FetchOptions, PretrainOptions, SampleOptions, ShardOptions, read_recipe
 from geossl_data.records import Pair, Sample
-from geossl_data.scenes.journal import JOURNAL_NAME
+from geossl_data.scenes.journal import JOURNAL_NAME, Journal
 from geossl_data.scenes.store import read_scenes
 from geossl_data.shards.reading.shards import open_shards
 
@@ -272,16 +272,31 @@ def test_what_can_be_long_says_how_long(tmp_path: Path, planet: Path) -> None:
     assert known["reading the catalog"] > known["reading scenes"] > 0
 
 
-def test_the_journal_of_a_search_that_was_killed_at_the_very_end_goes(dataset: Path) -> None:
+@pytest.mark.parametrize("killed", ["before", "while emptying", "after the marker"])
+def test_the_journal_of_a_search_that_was_killed_at_the_very_end_goes(dataset: Path, killed: str) -> None:
+    """Emptying a folder changes its own time, so that it seems to be newer than what was written before."""
     journal = dataset / JOURNAL_NAME
-    journal.mkdir()
-    (journal / "answer.json.gz").write_bytes(b"")
-    assert not pipeline.fetch(dataset).fresh
-    assert journal.exists(), "what was begun since then is of another search"
+    Journal(journal, "the search")
     before = (dataset / "pairs.parquet").stat().st_mtime - 1
-    os.utime(journal, (before, before))
+    if killed == "after the marker":
+        (journal / "query").unlink()
+    else:
+        os.utime(journal / "query", (before, before))
+    if killed == "before":
+        (journal / "answer.json.gz").write_bytes(b"")
+        os.utime(journal, (before, before))
     assert not pipeline.fetch(dataset).fresh
     assert not journal.exists()
+
+
+def test_the_journal_of_a_search_begun_since_stays(dataset: Path) -> None:
+    journal = dataset / JOURNAL_NAME
+    Journal(journal, "another search")
+    since = (dataset / "pairs.parquet").stat().st_mtime + 1
+    os.utime(journal / "query", (since, since))
+    assert not pipeline.fetch(dataset).fresh
+    assert journal.exists()
+    shutil.rmtree(journal)
 
 
 def test_a_catalog_that_changed_is_fetched_again(tmp_path: Path, planet: Path) -> None:

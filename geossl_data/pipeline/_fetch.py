@@ -136,15 +136,15 @@ def fetch(
     when nothing is found or nothing matches; the folder is then left as it was.
     """
     from geossl_data.scenes import limits, matching, search, store
-    from geossl_data.scenes.journal import JOURNAL_NAME, holds_answers
+    from geossl_data.scenes.journal import JOURNAL_NAME, holds_answers, is_left_over
     from geossl_data.scenes.opening.signing import Signer
     from geossl_data.scenes.providers import provider_for
 
     options = _portable(folder, resolved(options or recipe_of(folder).fetch or FetchOptions(), Path.cwd()))
     fingerprint, journal = fingerprint_for(folder, options), folder / JOURNAL_NAME
     if not fresh and fingerprint_of(folder / PAIRS) == fingerprint == fingerprint_of(folder / SCENES):
-        # Of a process that was killed when all was written; a newer one is of another search, that may go on.
-        if journal.is_dir() and journal.stat().st_mtime <= (folder / PAIRS).stat().st_mtime:
+        # Of a process that was killed when all was written; one begun since is of another search, that may go on.
+        if is_left_over(journal, (folder / PAIRS).stat().st_mtime):
             with exclusive(folder):
                 remove_folder(journal)
         return _fetch_report(folder, fresh=False)

@@ -33,6 +33,16 @@ def holds_answers(folder: Path) -> bool:
     return any(folder.glob(f"*{_ENDING}"))
 
 
+def is_left_over(folder: Path, ended: float) -> bool:
+    """Is a journal there that is of no use to a search other than one that ended then, in seconds since 1970?
+
+    Its marker tells when the search was begun. The folder's own time does not: it changes while the folder is being
+    emptied, which is when a process is killed at the very end. Without a marker it is of no use to any.
+    """
+    marker = folder / _QUERY_NAME
+    return folder.is_dir() and not (marker.is_file() and marker.stat().st_mtime > ended)
+
+
 class Journal:
     """Findings by question name, on disk below `folder`; of no use to a query other than `query`."""
 

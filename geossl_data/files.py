@@ -95,9 +95,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def temporaries(folder: Path) -> list[Path]:
+    """What `atomic_path` has begun in a folder: of a process that is at work, or was killed."""
+    return sorted(folder.glob(f".*{TEMPORARY_SUFFIX}"))
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what an interrupted `atomic_path` of a killed process left in `folder`."""
-    for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+    for leftover in temporaries(folder):
         with suppress(FileNotFoundError):
             leftover.unlink()
 

@@ -19,6 +19,7 @@ from geossl_data.pipeline._folder import (
     Report,
     fingerprint_of,
     recipe_of,
+    settle,
     skipped_counts,
     working_on,
     write_skipped,
@@ -147,6 +148,7 @@ def fetch(
         if is_left_over(journal, (folder / PAIRS).stat().st_mtime):
             with exclusive(folder):
                 remove_folder(journal)
+        settle(folder, options)
         return _fetch_report(folder, fresh=False)
     area, max_gap = searched_area(folder, options), parse_duration(options.max_gap)
     with limits.BUDGET.granting(max_requests), working_on(folder, options):
@@ -183,9 +185,10 @@ def fetch(
         curve = matching.yield_curve(pairs, len(s2), max_gap)
         notes |= {"yield": [asdict(step) for step in curve]}
         notes |= {"yield_by_year": [asdict(year) for year in matching.yield_by_year(pairs, s2)]}
-        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes, progress=progress)
         write_text(folder / YIELD, _yield_csv(curve))
         write_skipped(folder, "fetch", found.skipped)
+        # Last: scenes and pairs of one search stand for all that lies between them.
+        tables.write_table(folder / PAIRS, pairs, Pair, metadata=notes, progress=progress)
         remove_folder(journal)
     return _fetch_report(folder, fresh=True)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geossl_data import tables
 from geossl_data.errors import DatasetError
-from geossl_data.files import LOCK_NAME, exclusive, remove_folder, remove_temporaries
+from geossl_data.files import LOCK_NAME, exclusive, remove_folder, remove_temporaries, temporaries
 from geossl_data.recipe import RECIPE_NAME, Recipe, Section, read_recipe, write_recipe
 from geossl_data.records import SPLITS, Skipped, Split
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geossl_data.scenes.opening.access import Access
 
 SCENES, PAIRS, SAMPLES, SKIPPED = "scenes.parquet", "pairs.parquet", "samples.parquet", "skipped.parquet"
-YIELD, PLACES, REJECTED = "yield.csv", "places.parquet", "rejected.parquet"
+YIELD, PLACES, REJECTED, PICTURES = "yield.csv", "places.parquet", "rejected.parquet", "pictures"
 SHARDS, MANIFEST, RUNS, LICENCE = "shards", "manifest.parquet", "runs", "LICENSE.txt"
 HEADERS = "headers.sqlite"
 """Where the blocks of each raster lie in its file: a cache, safe to delete."""
@@ -70,6 +70,7 @@ def working_on(folder: Path, section: Section) -> Iterator[None]:
     made = not folder.exists()
     with exclusive(folder):
         remove_temporaries(folder)
+        remove_temporaries(folder / PICTURES)
         try:
             yield
         except BaseException:
@@ -77,6 +78,15 @@ def working_on(folder: Path, section: Section) -> Iterator[None]:
                 remove_folder(folder)
             raise
         write_recipe(folder / RECIPE_NAME, recipe_of(folder).with_section(section))
+
+
+def settle(folder: Path, section: Section) -> None:
+    """Put right what a process that was killed left of a stage that is done: its options are in the recipe, and nothing
+    half-written lies about."""
+    is_noted = getattr(recipe_of(folder), section.name) == section
+    if not is_noted or any(temporaries(place) for place in (folder, folder / PICTURES)):
+        with working_on(folder, section):
+            pass
 
 
 def write_skipped(folder: Path, stage: Stage, rows: Sequence[Skipped]) -> dict[str, int]:

@@ -305,9 +305,10 @@ def _sample(folder: Path, recipe: Recipe | None) -> StageInfo:
     wanted = None
     if recipe is not None and recipe.sample is not None and (folder / PAIRS).exists():
         wanted = by_content(complete(folder, recipe.sample)).fingerprint(fingerprint_of(folder / PAIRS) or "")
+    made = fingerprint_of(path)
     found = StageInfo(
         stage="sample",
-        state=_state(fingerprint_of(path), wanted),
+        state=_state(made if made == fingerprint_of(folder / REJECTED) else None, wanted),
         holds=_splits(path, "split"),
         nbytes=nbytes_of(folder / name for name in (SAMPLES, REJECTED, "measures.parquet", "change", "pictures")),
     )

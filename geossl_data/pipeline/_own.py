@@ -19,6 +19,7 @@ from geossl_data.pipeline._folder import (
     SHARDS,
     Report,
     per_split,
+    settle,
     skipped_counts,
     working_on,
 )
@@ -139,6 +140,7 @@ def shard_own(
     if fresh:
         start_over(folder)
     if stand(folder, fingerprint):
+        settle(folder, _portable(folder, options))
         return _report(folder, None, fresh=False)
     store = output_of(options)
     if store is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geossl_data.files import write_text
+from geossl_data.pipeline._folder import PICTURES
 from geossl_data.records import Sample
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from geossl_data.sampling.pool import Pool
     from geossl_data.sampling.sites import Sites
 
-PICTURES = "pictures"
 COMPARISON = "compare"
 Rows = tuple[tuple[str, ...], ...]
 
@@ -41,6 +41,11 @@ def picture_samples(folder: Path, samples: Sequence[Sample], pool: "Pool", targe
     pictures.map_of(into / "splits.png", drawing, "Places by split")
 
 
+def places_picture(folder: Path) -> Path:
+    """Where the picture of places drawn without a catalog lies."""
+    return folder / PICTURES / "places.png"
+
+
 def coverage_note(samples: Sequence[Sample], pool: "Pool") -> dict[str, Any]:
     """How evenly the places lie, held against the candidates: `facts`, and the rows of `bands` of latitude.
 
@@ -59,9 +64,9 @@ def picture_places(folder: Path, sites: "Sites") -> None:
     from geossl_data.evaluation.coverage import Drawing
 
     drawing = Drawing(lon=sites.lon, lat=sites.lat, stratum=sites.stratum, split=sites.split)
-    into = folder / PICTURES
-    into.mkdir(exist_ok=True)
-    pictures.map_of(into / "places.png", drawing, "Places drawn on land", by="stratum")
+    picture = places_picture(folder)
+    picture.parent.mkdir(exist_ok=True)
+    pictures.map_of(picture, drawing, "Places drawn on land", by="stratum")
 
 
 def picture_comparison(

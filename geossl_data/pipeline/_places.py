@@ -5,8 +5,8 @@ from pathlib import Path
 
 from geossl_data import tables
 from geossl_data.pipeline._drawing import by_content, resolved, rules_for, short_strata, strata_for
-from geossl_data.pipeline._folder import PLACES, Report, fingerprint_of, per_split, recipe_of, working_on
-from geossl_data.pipeline._pictures import picture_places
+from geossl_data.pipeline._folder import PLACES, Report, fingerprint_of, per_split, recipe_of, settle, working_on
+from geossl_data.pipeline._pictures import picture_places, places_picture
 from geossl_data.progress import Progress, silent
 from geossl_data.recipe import PlacesOptions
 from geossl_data.records import Site
@@ -27,7 +27,7 @@ def draw_places(
     options = resolved(options or recipe_of(folder).places or PlacesOptions(), Path.cwd())
     fingerprint = by_content(options).fingerprint()
     area, path, rules = area_of(options.bbox, options.area), folder / PLACES, rules_for(options)
-    if fresh or fingerprint_of(path) != fingerprint:
+    if fresh or fingerprint_of(path) != fingerprint or not places_picture(folder).is_file():
         with progress("drawing places") as task, Rasters(access=Access()) as rasters:
             # The land of the default layer is known exactly, piece by piece.
             layer = None if options.strata == DEFAULT_STRATA else strata_for(folder, options, area, rasters)
@@ -58,11 +58,14 @@ def draw_places(
                 "target": dict(sites.target),
                 "rejected": dict(sites.rejected),
             }
+            # While there is no picture, the table is not done.
+            places_picture(folder).unlink(missing_ok=True)
             tables.write_columns(path, sites.columns, Site, rings=sites.squares, metadata=notes)
             with progress("drawing a picture") as task:
                 picture_places(folder, sites)
                 task.advance()
         return _places_report(path, fresh=True)
+    settle(folder, options)
     return _places_report(path, fresh=False)
 
 

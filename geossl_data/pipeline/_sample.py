@@ -22,6 +22,7 @@ from geossl_data.pipeline._folder import (
     Report,
     fingerprint_of,
     per_split,
+    settle,
     skipped_counts,
     working_on,
     write_skipped,
@@ -59,7 +60,8 @@ def sample(
     """
     options = complete(folder, options)
     fingerprint = by_content(options).fingerprint(fingerprint_of(folder / PAIRS) or "")
-    if not fresh and fingerprint_of(folder / SAMPLES) == fingerprint:
+    if not fresh and fingerprint_of(folder / SAMPLES) == fingerprint == fingerprint_of(folder / REJECTED):
+        settle(folder, options)
         return _sample_report(folder, fresh=False)
     drawable = drawable_of(folder, options, progress)
     pool, unmeasured = drawable.pool, list(drawable.unreadable)
@@ -88,14 +90,15 @@ def sample(
         if options.snap == "block":
             in_block = {candidate.place for candidate in pool.candidates if candidate.is_in_block}
             notes["n_across_blocks"] = sum(one.place not in in_block for one in drawn.samples)
-        tables.write_table(
-            folder / SAMPLES, drawn.samples, Sample, geometry=_footprint, metadata=notes, progress=progress
-        )
-        _write_rejected(folder / REJECTED, pool)
+        _write_rejected(folder / REJECTED, pool, fingerprint)
         write_skipped(folder, "sample", [*unmeasured, *drawn.skipped])
         with progress("drawing pictures") as task:
             picture_samples(folder, drawn.samples, pool, drawn.target)
             task.advance()
+        # Last: what was rejected and what was drawn of one draw stand for all that lies between them.
+        tables.write_table(
+            folder / SAMPLES, drawn.samples, Sample, geometry=_footprint, metadata=notes, progress=progress
+        )
     # After the block, when the recipe that the page shows is written.
     report_of_draw(folder)
     return _sample_report(folder, fresh=True)
@@ -252,7 +255,7 @@ def _with_measures(
 # ------------------------------------------------------------------------------------------------ what is written
 
 
-def _write_rejected(path: Path, pool: "Pool") -> None:
+def _write_rejected(path: Path, pool: "Pool", fingerprint: str) -> None:
     """The ground that could not be drawn, as a table with a row per square."""
     from geossl_data.records import RejectedSquare
 
@@ -263,7 +266,7 @@ def _write_rejected(path: Path, pool: "Pool") -> None:
             gone.lon.tolist(), gone.lat.tolist(), gone.stratum.tolist(), gone.reason.tolist(), strict=True
         )
     ]
-    tables.write_table(path, rows, RejectedSquare)
+    tables.write_table(path, rows, RejectedSquare, metadata={"fingerprint": fingerprint})
 
 
 def _footprint(drawn: Sample) -> Any:

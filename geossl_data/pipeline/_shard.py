@@ -20,6 +20,7 @@ from geossl_data.pipeline._folder import (
     fingerprint_of,
     need,
     recipe_of,
+    settle,
     skipped_counts,
     working_on,
 )
@@ -111,6 +112,7 @@ def shard(
     if fresh:
         start_over(folder)
     if stand(folder, fingerprint):
+        settle(folder, options)
         return _shard_report(folder, fresh=False)
     store = output_of(options)
     if store is not None:

@@ -61,6 +61,15 @@ def need(folder: Path, *names: str, stage: str) -> None:
             raise DatasetError(f"{folder}: {what}" + ("" if known else f" (no {name}); start with `geossl fetch`"))
 
 
+def require_one_search(folder: Path) -> None:
+    """Raise DatasetError where scenes and pairs are of two searches: a process was killed between writing the two."""
+    if fingerprint_of(folder / SCENES) != fingerprint_of(folder / PAIRS):
+        raise DatasetError(
+            f"{folder}: {SCENES} and {PAIRS} are of different searches, one was killed while it wrote them; "
+            "run `geossl fetch` again"
+        )
+
+
 @contextmanager
 def working_on(folder: Path, section: Section) -> Iterator[None]:
     """The folder is ours alone while the block runs; afterwards its recipe holds `section`.

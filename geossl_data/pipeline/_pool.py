@@ -11,7 +11,7 @@ from geossl_data.bands import S2_BANDS
 from geossl_data.errors import ReadError, TokenError
 from geossl_data.pipeline._drawing import resolved, strata_for
 from geossl_data.pipeline._fetch import places_of, searched_area
-from geossl_data.pipeline._folder import HEADERS, PAIRS, SCENES, access_to, need, recipe_of
+from geossl_data.pipeline._folder import HEADERS, PAIRS, SCENES, access_to, need, recipe_of, require_one_search
 from geossl_data.progress import Progress
 from geossl_data.recipe import FetchOptions, SampleOptions
 from geossl_data.records import Pair, Scene, Site, Skipped
@@ -51,7 +51,10 @@ def complete(folder: Path, options: SampleOptions | None) -> SampleOptions:
 
 
 def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Drawable:
-    """What can be drawn in a folder, with the scenes it is drawn from."""
+    """What can be drawn in a folder, with the scenes it is drawn from.
+
+    Raises DatasetError where the scenes and the pairs are of different searches.
+    """
     from geossl_data.sampling.looks import choose_looks
     from geossl_data.sampling.pool import make_pool
     from geossl_data.sampling.spares import spare_looks
@@ -60,6 +63,7 @@ def drawable_of(folder: Path, options: SampleOptions, progress: Progress) -> Dra
     from geossl_data.scenes.store import read_scenes
     from geossl_data.tiles.rasters import Rasters
 
+    require_one_search(folder)
     fetched = recipe_of(folder).fetch or FetchOptions()
     places = places_of(folder, fetched)
     sites = None if places is None else tables.read_table(places, Site, progress=progress)

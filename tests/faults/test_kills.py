@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from geossl_data import pipeline
+from geossl_data.errors import DatasetError
 from geossl_data.files import LOCK_NAME
 from geossl_data.recipe import FetchOptions, PlacesOptions, SampleOptions
 from geossl_data.report import REPORT_NAME
@@ -97,3 +98,14 @@ def test_a_stage_killed_between_any_two_of_its_files_goes_on(planet: Path, tmp_p
         former(back)
         assert contents(back) == there, f"killed at file {number}, then back"
     assert number > 2
+
+
+def test_nothing_is_drawn_from_scenes_and_pairs_of_two_searches(planet: Path, tmp_path: Path) -> None:
+    _, former, latter = stages(planet)["fetch"]
+    latter(tmp_path / "data")
+    with pytest.raises(Killed), killed_at(2):
+        former(tmp_path / "data")
+    with pytest.raises(DatasetError, match="of different searches"):
+        pipeline.sample(tmp_path / "data", DRAW)
+    former(tmp_path / "data")
+    assert pipeline.sample(tmp_path / "data", DRAW).fresh

@@ -14,14 +14,16 @@ IntArray = NDArray[np.int64]
 BINS = 24
 """About as many bins a histogram has."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_LEAST, _LEAST_SHARE = 1e-300, 1e-12
+"""Differences, and shares of a number, that are rounding."""
 
 
 def round_edges(low: float, high: float, bins: int = BINS) -> FloatArray:
     """Edges at multiples of 1, 2, 2.5 or 5 times a power of ten that hold [low, high] in about `bins` bins.
 
-    Both ends are finite; where they are the same, one bin around them.
+    Both ends are finite; where they are the same, as far as numbers tell, one bin around them.
     """
-    if not high > low:
+    if not high - low > max(_LEAST_SHARE * max(abs(low), abs(high)), _LEAST):
         half = max(abs(low), 1.0) / 20
         return np.array([low - half, low + half])
     step = 10.0 ** math.floor(math.log10((high - low) / bins))

@@ -16,6 +16,8 @@ def test_edges_by_hand() -> None:
     assert round_edges(0, 72, 24).tolist() == [5.0 * step for step in range(16)]
     assert round_edges(-0.9, 0.9, 4).tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     assert round_edges(2.0, 2.0).tolist() == [1.9, 2.1]
+    assert round_edges(0.0, 5e-324).tolist() == [-0.05, 0.05]
+    assert round_edges(2.0, 2.0 + 4e-16).tolist() == [1.9, 2.1]
 
 
 @settings(max_examples=40)

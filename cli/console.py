@@ -29,7 +29,7 @@ INTERRUPTED = 130
 """What typer answers with when Ctrl-C ended a command."""
 TERMINATED = 128 + signal.SIGTERM
 """What a shell answers with when SIGTERM ended a command."""
-_TERMINATED = threading.Event()
+_INTERRUPTED, _TERMINATED = threading.Event(), threading.Event()
 PACKAGE = "geossl_data"
 """Whose log records --verbose shows."""
 EXTRAS = {"torch": "train", "safetensors": "train"}
@@ -212,8 +212,10 @@ def _with_folder(hint: str, folder: str) -> str:
 # ------------------------------------------------------------------------------------------------ ends
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    _TERMINATED.set()
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    _INTERRUPTED.set()
+    if number == signal.SIGTERM:
+        _TERMINATED.set()
     raise KeyboardInterrupt
 
 
@@ -257,8 +259,13 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
 
     from geossl_data.errors import GeosslError
 
+    _INTERRUPTED.clear()
     _TERMINATED.clear()
     before = signal.signal(signal.SIGTERM, _interrupt)
+    # Else it is ignored, as in the background of a script.
+    has_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if has_ctrl_c:
+        signal.signal(signal.SIGINT, _interrupt)
     if arguments is None:
         guard_output()
     try:
@@ -267,9 +274,7 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
     except GeosslError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; run the same command again to go on from here")
-        if _TERMINATED.is_set():
-            return TERMINATED
+        return _stopped()
     except TyperException as error:
         text = error.format_message()
         if text.startswith("Usage"):
@@ -286,14 +291,27 @@ def run_app(app: Any, arguments: Sequence[str] | None = None) -> int:
         if error.name not in EXTRAS:
             raise
         _fail(f"{error.name} is not installed, which this needs: run `pip install 'geossl[{EXTRAS[error.name]}]'`")
+    except Exception:
+        # Code in C++ that calls back makes another error of an interruption: matplotlib of one while it draws.
+        if not _INTERRUPTED.is_set():
+            raise
+        return _stopped()
     else:
         return 0
     finally:
         _end()
         signal.signal(signal.SIGTERM, before)
+        if has_ctrl_c:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if arguments is None:
             sys.excepthook = _show_bug  # typer has put its own one there meanwhile
     return 1
+
+
+def _stopped() -> int:
+    """The line and the code of a command that Ctrl-C or SIGTERM ended."""
+    _fail("interrupted; run the same command again to go on from here")
+    return TERMINATED if _TERMINATED.is_set() else 1
 
 
 def _fail(text: str) -> None:

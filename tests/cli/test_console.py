@@ -4,8 +4,10 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,3 +292,33 @@ def test_completion_is_installed_for_a_shell(tmp_path: Path) -> None:
     assert str(script) in installed
     assert "_GEOSSL_COMPLETE=complete_fish" in script.read_text()
     assert script.read_text().strip() == shown.strip()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_an_interruption_that_a_library_makes_another_error_of(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Code in C++ that calls back into Python does so: matplotlib says "Invalid bounding box" instead."""
+
+    def app(_arguments: object, *, standalone_mode: bool) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert console.run_app(app, []) == code
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "geossl: interrupted; run the same command again to go on from here\n"
+
+
+def test_a_bug_is_no_interruption() -> None:
+    def app(_arguments: object, *, standalone_mode: bool) -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        console.run_app(app, [])

@@ -6,10 +6,11 @@ it needs pyarrow only, so that a training node works without the geospatial stac
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from geossl_data.files import from_json
 from geossl_data.records import KEY_PATTERN, SPLITS, Split
 from geossl_data.scenes.items import parse_time, rfc3339
 from geossl_data.shards.codec import CODECS
-from geossl_data.tables import METADATA_KEY
+from geossl_data.tables import METADATA_KEY, schema
 
 MANIFEST_NAME = "manifest.parquet"
 SHARDS_FOLDER = "shards"
@@ -289,19 +290,34 @@ def parse_manifest(file: Path | pa.NativeFile, name: str, *, key: str | None = N
     columns = {field.name: "id" if field.name == "key" else PREFIX + field.name for field in fields(Entry)}
     try:
         parquet = pq.ParquetFile(file)
-        present = set(parquet.schema_arrow.names)
+        present = Counter(parquet.schema_arrow.names)
         notes = from_json((parquet.metadata.metadata or {}).get(METADATA_KEY, b"{}"))
         _check_notes(name, notes)
         kept = {field: column for field, column in columns.items() if field not in _OPTIONAL or column in present}
-        lacking = sorted(set(kept.values()) - present)
+        lacking = sorted(column for column in kept.values() if present[column] == 0)
         if lacking:
             raise ShardError(f"{name}: no column {lacking[0]}; another version wrote it: `geossl shard --fresh`")
+        twice = sorted(column for column in kept.values() if present[column] > 1)
+        if twice:
+            raise ShardError(f"{name}: column {twice[0]} is there {present[twice[0]]} times")
         table = parquet.read(columns=list(kept.values()))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(f"{name}: not a readable Parquet table: {first_line(error)}") from error
-    if key is not None:
-        table = table.filter(pc.equal(table["id"], key))
-    return Manifest(table.select(list(kept.values())).rename_columns(list(kept)), notes)
+    typed = {}
+    for field, column in kept.items():
+        try:
+            typed[field] = table[column].cast(_types()[field])
+            typed[field].validate(full=True)
+        except pa.ArrowException as error:
+            raise ShardError(f"{name}: column {column} is damaged: {first_line(error)}") from None
+    table = pa.table(typed)
+    return Manifest(table if key is None else table.filter(pc.equal(table["key"], key)), notes)
+
+
+@cache
+def _types() -> dict[str, pa.DataType]:
+    """Arrow type of every field of `Entry` as the file has it: its times are texts."""
+    return {field.name: field.type for field in schema(Entry)} | {"acquired": pa.list_(pa.string())}
 
 
 def _check_notes(path: str, notes: Any) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -194,6 +196,43 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, entries: list[Ent
         write_manifest(tmp_path / "none.parquet", [], {"pixel_m": 10.0})
 
 
+def _booleans(table: pa.Table) -> pa.Table:
+    return table.set_column(table.schema.get_field_index("geossl:members"), "geossl:members", [[True] * len(table)])
+
+
+def _twice(table: pa.Table) -> pa.Table:
+    return table.append_column("id", table["id"])
+
+
+def _not_utf8(table: pa.Table) -> pa.Table:
+    raw = pa.array([b"\xf0\x00"] * len(table), pa.binary())
+    text = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+    return table.set_column(table.schema.get_field_index("geossl:cell"), "geossl:cell", text)
+
+
+def _digits(table: pa.Table) -> pa.Table:
+    return table.set_column(table.schema.get_field_index("geossl:nbytes"), "geossl:nbytes", [["1e9"] * len(table)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_booleans, "column geossl:members is damaged"),
+        (_twice, "column id is there 2 times"),
+        (_not_utf8, "column geossl:cell is damaged.*Invalid UTF8"),
+        (_digits, "column geossl:nbytes is damaged"),
+    ],
+)
+def test_a_column_of_another_type_is_named(
+    dataset: Path, tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    table = pq.read_table(dataset / MANIFEST_NAME)
+    pq.write_table(change(table), tmp_path / "bad.parquet")
+    for key in (None, "place-001"):
+        with pytest.raises(ShardError, match=message):
+            read_manifest(tmp_path / "bad.parquet", key=key)
+
+
 def test_a_sample_that_lies_nowhere_is_a_row_without_a_geometry(tmp_path: Path, dataset: Path) -> None:
     import geopandas
 
@@ -217,7 +256,6 @@ def test_a_row_names_the_further_scenes_of_a_mosaic(mosaics: Path) -> None:
 
 
 def test_without_mosaics_their_columns_are_empty(dataset: Path, mosaics: Path) -> None:
-    import pyarrow.parquet as pq
 
     # The same columns of the same types in every dataset, so that tables of several can be put together.
     assert pq.read_schema(dataset / MANIFEST_NAME).equals(pq.read_schema(mosaics / MANIFEST_NAME))
@@ -227,7 +265,6 @@ def test_without_mosaics_their_columns_are_empty(dataset: Path, mosaics: Path) -
 def test_parts_are_written_as_they_come_and_have_to_come_in_order(
     tmp_path: Path, entries: list[Entry], dataset: Path
 ) -> None:
-    import pyarrow.parquet as pq
 
     notes = read_manifest(dataset / MANIFEST_NAME).notes
     parts = [entries[:1], entries[1:2], entries[2:]]

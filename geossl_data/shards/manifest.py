@@ -299,7 +299,7 @@ def parse_manifest(file: Path | pa.NativeFile, name: str, *, key: str | None = N
             raise ShardError(f"{name}: no column {lacking[0]}; another version wrote it: `geossl shard --fresh`")
         twice = sorted(column for column in kept.values() if present[column] > 1)
         if twice:
-            raise ShardError(f"{name}: column {twice[0]} is there {present[twice[0]]} times")
+            raise ShardError(f"{name}: column {twice[0]} is there {present[twice[0]]} times; `geossl shard --fresh`")
         table = parquet.read(columns=list(kept.values()))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DatasetError(f"{name}: not a readable Parquet table: {first_line(error)}") from error
@@ -309,7 +309,8 @@ def parse_manifest(file: Path | pa.NativeFile, name: str, *, key: str | None = N
             typed[field] = table[column].cast(_types()[field])
             typed[field].validate(full=True)
         except pa.ArrowException as error:
-            raise ShardError(f"{name}: column {column} is damaged: {first_line(error)}") from None
+            problem = f"column {column} is damaged: {first_line(error)}"
+            raise ShardError(f"{name}: {problem}; `geossl shard --fresh`") from None
     table = pa.table(typed)
     return Manifest(table if key is None else table.filter(pc.equal(table["key"], key)), notes)
 

@@ -67,6 +67,7 @@ def run_demo(
         facts=headline | {f"{name} seconds": round(taken, 1) for name, taken in seconds.items()},
         table=probed.table,
         hints=(
+            f"geossl report {dataset}",
             f"geossl verify {dataset} --deep",
             f"geossl config {dataset}",
             f"geossl evaluate {dataset} --task retrieval,cross-sensor",

@@ -15,4 +15,4 @@ def test_the_demo_runs_and_sums_up(tmp_path: Path) -> None:
     assert result.facts["places written"] == 30
     assert result.table[0][-2:] == ("trained", "random")
     assert {row[1] for row in result.table[1:]} == {"none", "s1", "s2", "s1+s2"}
-    assert result.hints[0] == f"geossl verify {tmp_path / 'dataset'} --deep"
+    assert result.hints[0] == f"geossl report {tmp_path / 'dataset'}"

@@ -245,3 +245,15 @@ def changed(draw: st.DrawFn, table: pa.Table) -> pa.Table:
         return table.set_column(position, name, pa.array(values))
     except (pa.ArrowException, OverflowError, UnicodeError):
         return table
+
+
+@st.composite
+def reordered(draw: st.DrawFn, table: pa.Table) -> pa.Table:
+    """A table in which some values of one column are others of their type: of another row, or with parts twice."""
+    position = draw(st.integers(0, table.num_columns - 1))
+    column = table.column(position)
+    values = draw(twisted(column.to_pylist(), times=1))
+    try:
+        return table.set_column(position, table.column_names[position], pa.array(values, column.type))
+    except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError):
+        return table

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fuzz.mutations import CANARY, changed, fuzzed, json_bytes, spoilt, spoilt_json, told, twisted
+from fuzz.mutations import CANARY, changed, fuzzed, json_bytes, reordered, spoilt, spoilt_json, told, twisted
 from hypothesis import given
 from hypothesis import strategies as st
 from shards.conftest import make_factory, make_sample, make_tile
@@ -199,18 +199,6 @@ def test_a_manifest_of_other_values_is_one_line_or_harmless(
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({METADATA_KEY: json_bytes(notes)}), buffer)
     told(lambda: used(parse_manifest(pa.BufferReader(buffer.getvalue()), "manifest"), folder, manifest))
-
-
-@st.composite
-def reordered(draw: st.DrawFn, table: pa.Table) -> pa.Table:
-    """A table in which some values of one column are others of their type: of another row, or with parts twice."""
-    position = draw(st.integers(0, table.num_columns - 1))
-    column = table.column(position)
-    values = draw(twisted(column.to_pylist(), times=1))
-    try:
-        return table.set_column(position, table.column_names[position], pa.array(values, column.type))
-    except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError):
-        return table
 
 
 @pytest.mark.parametrize("notes", [b"[" * 90_000, b"[]", b"3", b"{", b"\xff", b'{"codec": NaN}'])

@@ -185,7 +185,7 @@ def test_what_is_shown_fits_unless_the_numbers_alone_do_not(rows: list[tuple[str
     assert width - taken == left
     if all(len(cell) <= 5 for row in rows for cell in row[:4]) and width >= 4 * (5 + GAP):
         assert left + GAP >= 0
-        assert [row[0] for row in rows] == columns[0] or not any(row[0] for row in rows)
+        assert not any(row[0] for row in rows) or [row[0] for row in rows] == columns[0]
 
 
 def test_a_note_is_cut_first_then_rates_are_given_up() -> None:

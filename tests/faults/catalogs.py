@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+import loopback
 from shapely.geometry import box, mapping
 
 from geossl_data.bands import S2_BANDS
@@ -114,6 +115,8 @@ class Catalog:
         match asked.route:
             case "landing":
                 return Reply(page=self._landing())
+            case "search" if not asked.parameters.keys() >= {"collections", "datetime", "bbox"}:
+                return Reply(400)  # what a server says that lets nobody ask for everything
             case "search":
                 return Reply(page=self._page(asked))
         return Reply(404)
@@ -189,23 +192,12 @@ def serve(items: Sequence[Item], host: str = "127.0.0.1") -> Iterator[Catalog]:
         def log_message(self, format: str, *arguments: Any) -> None:
             return None
 
-    server = _Server((host, 0), Handler)
-    server.daemon_threads = True
-    catalog = Catalog(f"http://{host}:{server.server_address[1]}", items)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield catalog
-    finally:
-        catalog.stopped.set()
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is none of our business."""
+    with loopback.serve(Handler, host) as server:
+        catalog = Catalog(server.url, items)
+        try:
+            yield catalog
+        finally:
+            catalog.stopped.set()
 
 
 def _parameters(query: str) -> dict[str, Any]:

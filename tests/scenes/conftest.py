@@ -1,13 +1,13 @@
 """Items by hand, and a STAC API on loopback that misbehaves as it is told."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import Server, serve
 from shapely.geometry import box, mapping
 
 from geossl_data.bands import BANDS, S2_BANDS
@@ -93,9 +93,17 @@ def s1_item() -> Callable[..., Item]:
 class Loopback:
     """An HTTP server whose answers come from one function of (method, path, body, number of the request)."""
 
+    server: Server
+
     def __init__(self) -> None:
         self.answer: Callable[[str, str, Any, int], Answer] = lambda *_: (500, {}, "not told what to say")
         self.requests: list[tuple[str, str, Any, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
         loopback = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -125,21 +133,15 @@ class Loopback:
             def log_message(self, format: str, *arguments: Any) -> None:
                 return None
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        return Handler
 
 
 @pytest.fixture
 def loopback() -> Iterator[Loopback]:
     """A server on this machine; set its `answer`."""
     served = Loopback()
-    thread = threading.Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield served
-    served.server.shutdown()
-    served.server.server_close()
-    thread.join(timeout=5)
+    with serve(served.handler()) as served.server:
+        yield served
 
 
 @pytest.fixture

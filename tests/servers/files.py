@@ -1,12 +1,13 @@
 """A folder served over HTTP with byte ranges, as an object store serves it."""
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from loopback import serve
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -49,13 +50,5 @@ def serve_folder(folder: Path) -> Iterator[str]:
         def log_message(self, format: str, *arguments: Any) -> None:
             return None
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
+    with serve(Handler) as server:
+        yield server.url

@@ -1,19 +1,19 @@
 """Reading through signatures that a real emulator of Azure's blobs checks: real 403s, real ends of tokens."""
 
 import json
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from loopback import serve
 from servers.azurite import ABSENT, Azurite, is_installed, serve_azurite
 
 from geossl_data.grid import Grid
@@ -80,13 +80,9 @@ def tokens(azurite: Azurite) -> Iterator[Tokens]:
             return None
 
     served = Tokens(azurite)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}/{time.monotonic_ns()}/token"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    with serve(Handler) as server:
+        served.url = f"{server.url}/{time.monotonic_ns()}/token"
         yield served
-        server.shutdown()
-        thread.join(timeout=5)
 
 
 def href_of(azurite: Azurite, container: tuple[str, str], number: int, path: Path) -> str:

@@ -1,16 +1,16 @@
 """Coarse windows: overviews as they are stored, masked means where there are none, classes never mixed."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from loopback import serve
 
 from geossl_data.grid import Grid, from_lonlat, to_lonlat
 from geossl_data.tiles.coarse import (
@@ -279,12 +279,8 @@ def served(folder: Path) -> Iterator[tuple[str, list[int]]]:
         def log_message(self, format: str, *arguments: object) -> None:
             return None
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", sent
-        finally:
-            server.shutdown()
+    with serve(Handler) as server:
+        yield server.url, sent
 
 
 def test_only_the_bytes_of_the_overview_are_fetched(write_raster: WriteRaster, tmp_path: Path) -> None:

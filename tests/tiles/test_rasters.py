@@ -5,13 +5,14 @@ import pickle
 import re
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loopback import serve
 
 from geossl_data.grid import Grid, from_lonlat, to_lonlat
 from geossl_data.records import Place
@@ -367,10 +368,8 @@ def test_a_signature_that_expires_is_renewed_and_appears_nowhere(
     tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
     write_raster("a.tif", array, x=WEST, y=NORTH, resolution_m=10.0, **tiles)
     handler = type("Blobs", (_Blobs,), {"folder": tmp_path})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        href = f"http://127.0.0.1:{server.server_port}/a.tif"
+    with serve(handler) as server:
+        href = f"{server.url}/a.tif"
         first, last = (Grid(32632, WEST + 10 * at, NORTH - 10 * at, 10.0, 60, 60) for at in (0, 450))
         with Rasters(access=Access(Stamp(lambda: handler.current))) as rasters:
             np.testing.assert_array_equal(rasters.read_exact(href, first, "uint16"), array[:60, :60])
@@ -381,9 +380,6 @@ def test_a_signature_that_expires_is_renewed_and_appears_nowhere(
         with Rasters(access=wrong) as rasters, pytest.raises(SkipError) as caught:
             rasters.read_exact(href, first, "uint16")
         assert handler.refused == 1
-    finally:
-        server.shutdown()
-        server.server_close()
     assert caught.value.reason == "forbidden"
     assert "403" in str(caught.value)
     assert "sig=" not in str(caught.value) + caplog.text

@@ -18,6 +18,7 @@ watches reads every dataset it checks, and must not grow. What is wrong ends the
 """
 
 import argparse
+import faulthandler
 import gc
 import json
 import os
@@ -201,18 +202,25 @@ def enter_catalog(told: dict[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------ a stage
 
 
-def stage(arguments: Sequence[str]) -> int:
-    """What runs in the process of a stage: the command line, with waits a tenth of what they are in earnest."""
-    from geossl_cli.app import app
-    from geossl_cli.console import guard_output, run_app
+def quicken() -> None:
+    """Waits a tenth of what they are in earnest, and before this process is taken for hanging it says where it is."""
     from geossl_data.scenes import http
     from geossl_data.scenes.opening import access, tokens, transport
 
-    enter_catalog(json.loads(os.environ["GEOSSL_SOAK"]))
+    faulthandler.dump_traceback_later(LONGEST_S - 20)
     http.READ_S = transport.READ_S = SILENCE_S
     access.TRY_S, access.LONGEST_PAUSE_S, tokens.PAUSE_S = 2 * SILENCE_S, 0.2, 1.0
     wait = http.Http.pause
     http.Http.pause = lambda self, seconds: wait(self, min(seconds, 0.05))  # type: ignore[method-assign]
+
+
+def stage(arguments: Sequence[str]) -> int:
+    """What runs in the process of a stage: the command line."""
+    from geossl_cli.app import app
+    from geossl_cli.console import guard_output, run_app
+
+    quicken()
+    enter_catalog(json.loads(os.environ["GEOSSL_SOAK"]))
     guard_output()
     try:
         print("ready", flush=True)
@@ -253,8 +261,10 @@ def run_stage(world: World, words: Sequence[object], *, strike: Callable[[subpro
             if strike is not None:
                 threading.Thread(target=strike, args=(process,), daemon=True).start()
             out, err = process.communicate(timeout=LONGEST_S)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{' '.join(map(str, words))}: hangs") from None
+        except subprocess.TimeoutExpired as error:
+            state = "ended, but not all that it started" if process.poll() is not None else "runs"
+            said = (error.stderr or b"").decode(errors="replace")
+            raise AssertionError(f"{' '.join(map(str, words))}: hangs ({state}): {said}") from None
         finally:
             process.kill()
     return End(process.returncode, out + err)
@@ -450,3 +460,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # a worker of a stage
+    quicken()

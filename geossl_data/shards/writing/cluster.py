@@ -1,14 +1,16 @@
 """More processes, on this machine or on others: dask clusters, and what becomes of tasks whose workers die."""
 
 import logging
+import multiprocessing
 import os
 import pickle
 import secrets
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -34,6 +36,8 @@ NO_WORKER_S = 60.0
 STALLED_S = 900.0
 """So long without any sample, and it is said."""
 CONNECT_S = 10.0
+CLOSE_S = 20.0
+"""So long a local cluster may take to close; what is left of it is killed."""
 LOCAL_CONFIG = {
     # A worker that dies over a task twice is enough to look closer; dask's own default is four times.
     "distributed.scheduler.allowed-failures": 1,
@@ -41,6 +45,9 @@ LOCAL_CONFIG = {
     "distributed.scheduler.worker-ttl": None,
     # One task at a time: a paused worker would wait for memory that only its end sets free.
     "distributed.worker.memory.pause": False,
+    # It looks at the stacks of all threads a hundred times a second, which in CPython 3.11 can lock a process up for
+    # good while another thread begins (gh-106883).
+    "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 0,
 }
 
@@ -313,20 +320,23 @@ def local_cluster(workers: int) -> Iterator[Any]:
     """A dask client of a fresh cluster on the loopback interface, closed whatever happens.
 
     Its processes never see SIGINT and SIGTERM: Ctrl-C in a terminal reaches every process of the group, and so does the
-    end of a service or a job; each worker would print a traceback. This process gets the signal and closes the cluster.
+    end of a service or a job; each worker would print a traceback. This process gets the signal and closes the cluster;
+    one that arrives while it starts or closes acts afterwards.
     The environment is afterwards as it was. A worker that holds more than its share of the memory is replaced.
+    Raises ShardError where the processes do not start.
     """
     import dask
     from distributed import Client, LocalCluster
 
     # A nanny writes what its workers should see (one OpenMP thread, among others) into this process's environment.
-    before = dict(os.environ)
-    with ExitStack() as stack:
+    before, children = dict(os.environ), set(multiprocessing.active_children())
+    with ExitStack() as held, ExitStack() as stack:
         stack.callback(_restore_environment, before)
         stack.enter_context(dask.config.set(LOCAL_CONFIG))
+        stack.callback(_end_workers, children)
         with interrupts_held():
-            cluster = stack.enter_context(
-                LocalCluster(  # type: ignore[no-untyped-call]
+            try:
+                cluster = LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=workers,
                     threads_per_worker=1,
                     processes=True,
@@ -335,11 +345,32 @@ def local_cluster(workers: int) -> Iterator[Any]:
                     # A worker that died, and that it did so twice, is ours to tell.
                     silence_logs=logging.CRITICAL,
                 )
-            )
-            client = stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
+                stack.callback(_close, cluster)
+                client = stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
+            except (RuntimeError, OSError) as error:
+                why = str(error).removesuffix(".")
+                raise ShardError(f"the worker processes do not start ({why}); use fewer, or --workers 1") from error
+            # Closing that a second Ctrl-C cuts short leaves workers that see no signal, and an end that waits for them.
+            stack.callback(held.enter_context, interrupts_held())
         yield client
 
 
+def _close(cluster: Any) -> None:
+    """Close a cluster, but do not wait for it for ever."""
+    with suppress(TimeoutError):
+        cluster.close(timeout=CLOSE_S)
+
+
+def _end_workers(before: Set[BaseProcess]) -> None:
+    """Kill the worker processes that were not there before: a cluster that has closed has none."""
+    for process in set(multiprocessing.active_children()) - before:
+        if process.name.startswith(_WORKER):
+            process.kill()
+            process.join()
+
+
+_WORKER = "Dask Worker process"
+"""What dask's nannies name their processes."""
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -1,5 +1,6 @@
 """Processes change nothing but the time it takes, and Ctrl-C is for the process that started them."""
 
+import multiprocessing.spawn
 import os
 import signal
 import threading
@@ -134,6 +135,53 @@ def test_the_mask_is_afterwards_as_it_was(blocked: set[signal.Signals]) -> None:
         assert mask() == blocked
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, outer)
+
+
+def workers() -> list[str]:
+    return [process.name for process in multiprocessing.active_children() if "Worker" in process.name]
+
+
+def test_ctrl_c_while_a_cluster_closes_waits_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end that it cuts short would leave workers that see no signal, and wait for them for ever."""
+    close = cluster._close
+
+    def close_interrupted(made: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        close(made)
+
+    monkeypatch.setattr(cluster, "_close", close_interrupted)
+    with pytest.raises(KeyboardInterrupt), local_cluster(1) as client:
+        assert workers()
+    assert client.cluster.status.name == "closed"
+    assert not workers()
+
+
+def test_what_a_cluster_leaves_behind_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster, "_close", made.append)
+        with local_cluster(1):
+            assert workers()
+        assert not workers()
+    cluster._close(made[0])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_processes_that_do_not_start_end_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    with pytest.raises(ShardError, match="worker processes do not start"), local_cluster(1):
+        pass
+    assert not workers()
+
+
+def test_nothing_looks_at_the_stacks_of_a_worker() -> None:
+    def profiled() -> bool:
+        import dask
+
+        return bool(dask.config.get("distributed.worker.profile.enabled"))
+
+    with local_cluster(1) as client:
+        assert list(client.run(profiled).values()) == [False]
 
 
 def test_workers_started_from_any_thread_block_ctrl_c() -> None:

@@ -325,6 +325,8 @@ def local_cluster(workers: int) -> Iterator[Any]:
     The environment is afterwards as it was. A worker that holds more than its share of the memory is replaced.
     Raises ShardError where the processes do not start.
     """
+    import warnings
+
     import dask
     from distributed import Client, LocalCluster
 
@@ -334,7 +336,9 @@ def local_cluster(workers: int) -> Iterator[Any]:
         stack.callback(_restore_environment, before)
         stack.enter_context(dask.config.set(LOCAL_CONFIG))
         stack.callback(_end_workers, children)
-        with interrupts_held():
+        with interrupts_held(), warnings.catch_warnings():
+            # A busy disk: no worker of ours writes anything there.
+            warnings.filterwarnings("ignore", "Creating scratch directories is taking")
             try:
                 cluster = LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=workers,

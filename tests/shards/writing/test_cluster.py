@@ -4,6 +4,7 @@ import multiprocessing.spawn
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -172,6 +173,19 @@ def test_processes_that_do_not_start_end_in_one_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(ShardError, match="worker processes do not start"), local_cluster(1):
         pass
     assert not workers()
+
+
+def test_a_slow_disk_is_no_reason_not_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import core
+    from distributed.diskutils import WorkSpace
+
+    def slow(folder: str) -> Any:
+        time.sleep(1.1)
+        return WorkSpace(folder)
+
+    monkeypatch.setattr(core, "WorkSpace", slow)
+    with local_cluster(1):
+        assert workers()
 
 
 def test_nothing_looks_at_the_stacks_of_a_worker() -> None:

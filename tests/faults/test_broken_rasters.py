@@ -1,5 +1,6 @@
 """Broken rasters and full disks, through the real commands: reasons on record, nothing half-written."""
 
+import os
 import resource
 import shutil
 import subprocess
@@ -124,7 +125,9 @@ def limited(folder: Path, nbytes: int, *arguments: object) -> subprocess.Complet
         resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, nbytes))
 
     command = [sys.executable, "-m", "geossl_cli.app", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
+    # Python would keep the compiled modules that do not fit cut short, and no later process could import them.
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=env, check=False)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

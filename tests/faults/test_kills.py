@@ -9,7 +9,8 @@ import pytest
 
 from geossl_data import pipeline
 from geossl_data.errors import DatasetError
-from geossl_data.files import LOCK_NAME
+from geossl_data.evaluation.pictures.canvas import Canvas
+from geossl_data.files import LOCK_NAME, atomic_path
 from geossl_data.recipe import FetchOptions, PlacesOptions, SampleOptions
 from geossl_data.report import REPORT_NAME
 
@@ -42,6 +43,17 @@ def killed_at(number: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", strike)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are files like others here; to draw them would take more than half of the time."""
+
+    def save(_: Canvas, path: Path) -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(path.name.encode())
+
+    monkeypatch.setattr(Canvas, "save", save)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -77,7 +77,7 @@ def test_what_info_tells_of_a_folder_with_a_damaged_file(
         told(lambda: pipeline.info(whole))
 
 
-@fuzzed(6)
+@fuzzed(3)
 @given(data=st.data())
 def test_the_report_of_a_folder_with_a_damaged_file(
     whole: Path, contents: dict[str, bytes], data: st.DataObject

@@ -58,16 +58,17 @@ fi
   echo "install.sh: $python is older than 3.11; name another with PYTHON=" >&2
   exit 1
 }
+# Few of the modules are ever imported, so Python compiles them when they are.
 # The list of what was asked for lies beside what came of it, so that a changed list installs again.
 if [ "$(cat "$servers/venv/asked-for" 2> /dev/null)" != "${packages[*]}" ]; then
   "$python" -m venv --clear "$servers/venv"
-  "$servers/venv/bin/python" -m pip install -q --disable-pip-version-check "${packages[@]}"
+  "$servers/venv/bin/python" -m pip install -q --no-compile --disable-pip-version-check "${packages[@]}"
   echo "${packages[*]}" > "$servers/venv/asked-for"
 fi
 # Apart from the others: it has its own opinion about their dependencies.
 if [ "$(cat "$servers/moto/asked-for" 2> /dev/null)" != "$moto" ]; then
   "$python" -m venv --clear "$servers/moto"
-  "$servers/moto/bin/python" -m pip install -q --disable-pip-version-check "$moto"
+  "$servers/moto/bin/python" -m pip install -q --no-compile --disable-pip-version-check "$moto"
   echo "$moto" > "$servers/moto/asked-for"
 fi
 [ -x "$servers/node_modules/.bin/azurite-blob" ] ||
